@@ -1,0 +1,79 @@
+# `make demo` and `make test` do all the set-up: a virtual environment in .venv with every package pinned by hash.
+# Needed beforehand: Python 3.11 or newer with its venv module, make, and a C compiler where a package has no wheel.
+# Each target takes more arguments for its program: make demo ARGS=…, make test PYTEST_ARGS=…
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LOCKED := requirements/locked.txt
+UV := uv==0.13.9
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+SECONDS ?= 20
+ARGS ?=
+PYTEST_ARGS ?=
+# The interpreter for a new .venv; empty: the newest of 3.13, 3.12 and 3.11 that starts, else python3.
+PYTHON ?=
+
+.NOTPARALLEL:
+.PHONY: help venv demo test lint types architecture unit clips lock build clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## make .venv with everything installed
+
+$(STAMP): pyproject.toml $(LOCKED)
+	@tools/make-venv $(VENV) $(PYTHON)
+	@echo "== installing the packages of $(LOCKED)"
+	@$(PIP) install --quiet --require-hashes --requirement $(LOCKED)
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP) ## a daemon, a clip and workers for SECONDS (20) on this machine; ARGS go to `supplierd demo`
+	@$(BIN)/supplierd demo --seconds $(SECONDS) $(ARGS)
+
+test: lint types architecture unit ## every check: style, types, import layers, tests
+
+lint: $(STAMP) ## style: ruff's rules and format
+	@failed=; for task in check 'format --check'; do \
+	    echo "== ruff $$task"; $(BIN)/ruff $$task || failed=yes; \
+	done; [ -z "$$failed" ]
+
+types: $(STAMP) ## types: mypy --strict
+	@echo "== mypy"
+	@$(BIN)/mypy
+
+architecture: $(STAMP) ## import layers: import-linter's contracts
+	@echo "== import layers"
+	@$(BIN)/lint-imports
+
+unit: $(STAMP) ## the tests alone; PYTEST_ARGS go to pytest
+	@echo "== pytest"
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+clips: $(STAMP) ## fetch the demonstration's clips into the user's cache (ARGS=--with-debian: one more, 96 MB)
+	@$(BIN)/python -m supplierd.demo.clips $(ARGS)
+
+lock: $(STAMP) ## pin the newest versions that pyproject.toml allows
+	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	$(BIN)/python -m venv "$$scratch"; \
+	"$$scratch/bin/pip" install --quiet '$(UV)'; \
+	{ echo '# Every package for running, capturing, the examples and development, pinned with hashes.'; \
+	  echo '# Made from pyproject.toml by `make lock`; not edited by hand.'; \
+	  "$$scratch/bin/uv" pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --upgrade \
+	      --generate-hashes --no-header --annotation-style line --no-emit-index-url --no-emit-find-links \
+	      --all-extras --group dev pyproject.toml; } > "$$scratch/locked.txt"; \
+	if grep -n '://' "$$scratch/locked.txt"; then echo 'error: the lock file names a host' >&2; exit 1; fi; \
+	cp "$$scratch/locked.txt" $(LOCKED); git --no-pager diff --stat -- $(LOCKED)
+
+build: $(STAMP) ## dist/: the wheel and the source archive
+	@$(BIN)/python -m build --no-isolation
+
+clean: ## remove .venv, dist and the caches
+	@rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
