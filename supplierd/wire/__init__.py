@@ -1,0 +1,12 @@
+"""The wire format: frame messages, control messages, names and endpoints. Sans-I/O; shared with the clients.
+
+frame      one frame as one message part
+control    what workers, monitors and the daemon tell each other
+names      the rule for names of streams and workers
+endpoints  the runtime directory and the sockets in it
+errors     WireError and its reasons
+"""
+
+from supplierd.wire.errors import WireError
+
+__all__ = ["WireError"]

@@ -1,0 +1,82 @@
+"""Where a daemon and its clients meet when nobody says otherwise: the runtime directory and the names in it.
+
+Both sides resolve it by the same rule, so that a client started before the daemon waits at the right place.
+"""
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+RUNTIME_DIR_VARIABLE = "SUPPLIERD_RUNTIME_DIR"
+SYSTEM_RUNTIME_DIR = Path("/run/supplierd")
+INBOX_SOCKET = "inbox.sock"
+CONTROL_SOCKET = "control.sock"
+
+_RANDOM_BOOT_ID = os.urandom(16)
+
+MAX_IPC_PATH_BYTES = 107
+"""sockaddr_un holds 108 bytes with the final zero."""
+
+
+def ipc(path: Path) -> str:
+    """The ZeroMQ endpoint of a socket file.
+
+    Raises:
+        ValueError: the path is longer than a Unix socket's address can be.
+    """
+    if len(os.fsencode(path)) > MAX_IPC_PATH_BYTES:
+        raise ValueError(
+            f"the socket path {path} has {len(os.fsencode(path))} bytes; a Unix socket's may have "
+            f"{MAX_IPC_PATH_BYTES}: choose a shorter runtime directory"
+        )
+    return f"ipc://{path}"
+
+
+def inbox_endpoint(runtime_dir: Path) -> str:
+    """The daemon's inbox in `runtime_dir`."""
+    return ipc(runtime_dir / INBOX_SOCKET)
+
+
+def control_endpoint(runtime_dir: Path) -> str:
+    """The daemon's control channel in `runtime_dir`."""
+    return ipc(runtime_dir / CONTROL_SOCKET)
+
+
+def runtime_dir(explicit: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> Path:
+    """The runtime directory: `explicit`, else $SUPPLIERD_RUNTIME_DIR, else the system's where it can be used, else
+    one of the user's own on tmpfs. It need not exist yet.
+
+    Raises:
+        ValueError: the value given is not an absolute path.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = os.fspath(explicit) if explicit else environ.get(RUNTIME_DIR_VARIABLE)
+    if chosen:
+        if not os.path.isabs(chosen):
+            raise ValueError(f"the runtime directory {chosen!r} is not an absolute path: begin it with /")
+        return Path(chosen)
+    if _usable(SYSTEM_RUNTIME_DIR):
+        return SYSTEM_RUNTIME_DIR
+    base = environ.get("XDG_RUNTIME_DIR")
+    if base and os.path.isabs(base) and os.access(base, os.W_OK):
+        return Path(base) / "supplierd"
+    return Path(f"/dev/shm/supplierd-{os.getuid()}")
+
+
+def _usable(path: Path) -> bool:
+    """Whether a daemon serves there, or this user could run one there."""
+    try:
+        if stat.S_ISSOCK((path / CONTROL_SOCKET).stat().st_mode):
+            return True
+    except OSError:
+        pass
+    return os.access(path if path.exists() else path.parent, os.W_OK)
+
+
+def machine_boot_id() -> bytes:
+    """16 bytes that name this boot of this machine, whose CLOCK_MONOTONIC a time is; random where there are none."""
+    try:
+        return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
+    except (OSError, ValueError):
+        return _RANDOM_BOOT_ID

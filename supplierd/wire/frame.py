@@ -1,0 +1,226 @@
+"""The frame message: one ZeroMQ part that carries one frame of one stream.
+
+    offset  size  field            little-endian
+         0     4  magic            b"SPLF"
+         4     1  version          1
+         5     1  flags            bit 0: the payload is in an arena and the header's `arena` names its slot
+         6     2  header_size      bytes of the msgpack map that follows the prefix
+         8     8  seq              unsigned; 1, 2, 3 … within an epoch
+        16     8  captured_wall    signed; ns since the Unix epoch
+        24     8  captured_mono    signed; ns of the publisher's CLOCK_MONOTONIC
+        32     …  header           msgpack map, see Header
+         …     …  zeros            up to the next multiple of 64, so that an array in the payload is aligned
+         …     …  payload          at least one byte; none where flag bit 0 is set
+
+One part, because CONFLATE breaks messages of several. Decoding never copies a payload: it says where it begins.
+Every length is checked before it is used; a frame that does not fit the rules raises WireError.
+"""
+
+import math
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from supplierd.wire.errors import WireError
+from supplierd.wire.names import is_name
+
+MAGIC: Final = b"SPLF"
+VERSION: Final = 1
+FLAG_ARENA: Final = 0x01
+ALIGNMENT: Final = 64
+"""A cache line, and the widest vector register's alignment."""
+MAX_HEADER_BYTES: Final = 0xFFFF
+"""What the prefix's length field can say."""
+MAX_ENCODING_LENGTH: Final = 32
+MAX_DIMENSIONS: Final = 8
+
+PREFIX: Final = struct.Struct("<4sBBHQqq")
+_ZEROS: Final = bytes(ALIGNMENT)
+_DTYPE: Final = re.compile(r"[<>|][biufc]([0-9]{1,2})")
+_UINT64_MAX: Final = (1 << 64) - 1
+
+UNPACK_ERRORS: Final = (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException)
+"""Everything that msgpack.unpackb raises for bytes that are not one msgpack object."""
+
+RAW: Final = "raw"
+"""Encoding of an uncompressed array; the only one that needs dtype and shape."""
+
+
+class ArenaRef(NamedTuple):
+    """A slot of an arena: where the payload lies instead of in the message."""
+
+    file: str
+    slot: int
+    generation: int
+    offset: int
+    size: int
+
+
+class Header(NamedTuple):
+    """What a frame message says about its frame.
+
+    Attributes:
+        stream: name of the stream.
+        epoch: the publisher's run, as ns of its CLOCK_MONOTONIC at its start: runs of one boot are ordered by it.
+        boot: 16 bytes, the boot id of the publisher's machine: says whose CLOCK_MONOTONIC the times are.
+        seq: number of the frame in its epoch, from 1.
+        captured_wall: capture time, ns since the Unix epoch.
+        captured_mono: capture time, ns of CLOCK_MONOTONIC.
+        unsent: how many frames of this epoch the publisher could not hand to a connection so far.
+        encoding: "raw", or a name like "jpeg"; supplierd itself never decodes.
+        dtype: element type of a raw array as in NumPy's array interface, like "|u1"; "" otherwise.
+        shape: dimensions of a raw array; () otherwise.
+        metadata: the publisher's own map.
+        arena: the slot that holds the payload, or None where the payload follows the header.
+        payload_offset: where the payload begins in the message, in bytes.
+        payload_size: its length in bytes (of the slot's content, where there is one).
+    """
+
+    stream: str
+    epoch: int
+    boot: bytes
+    seq: int
+    captured_wall: int
+    captured_mono: int
+    unsent: int = 0
+    encoding: str = RAW
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+    metadata: Mapping[str, Any] = {}
+    arena: ArenaRef | None = None
+    payload_offset: int = 0
+    payload_size: int = 0
+
+
+def encode_head(header: Header) -> bytes:
+    """Everything of a frame message that precedes the payload; the message is this and the payload, joined.
+
+    Raises:
+        WireError: the header does not fit into MAX_HEADER_BYTES, or the metadata cannot be packed.
+    """
+    fields: dict[str, Any] = {
+        "stream": header.stream,
+        "epoch": header.epoch,
+        "boot": header.boot,
+        "encoding": header.encoding,
+    }
+    if header.unsent:
+        fields["unsent"] = header.unsent
+    if header.encoding == RAW:
+        fields["dtype"] = header.dtype
+        fields["shape"] = header.shape
+    if header.metadata:
+        fields["metadata"] = header.metadata
+    if header.arena is not None:
+        fields["arena"] = header.arena
+    try:
+        packed: bytes = msgpack.packb(fields)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise WireError("bad_header", f"the metadata cannot be packed as msgpack: {error}") from error
+    if len(packed) > MAX_HEADER_BYTES:
+        raise WireError(
+            "bad_header",
+            f"the header has {len(packed)} bytes, at most {MAX_HEADER_BYTES} fit: shorten the metadata",
+        )
+    prefix = PREFIX.pack(
+        MAGIC,
+        VERSION,
+        FLAG_ARENA if header.arena is not None else 0,
+        len(packed),
+        header.seq,
+        header.captured_wall,
+        header.captured_mono,
+    )
+    return prefix + packed + _ZEROS[: -(PREFIX.size + len(packed)) % ALIGNMENT]
+
+
+def decode(message: bytes | bytearray | memoryview) -> Header:
+    """Read a frame message without copying its payload.
+
+    Raises:
+        WireError: the message breaks a rule of the format; `reason` says which.
+    """
+    size = len(message)
+    if size < PREFIX.size:
+        raise WireError("truncated", f"a frame message begins with {PREFIX.size} bytes, this one has {size}")
+    magic, version, flags, header_size, seq, captured_wall, captured_mono = PREFIX.unpack_from(message)
+    if magic != MAGIC:
+        raise WireError("bad_magic", f"a frame message begins with {MAGIC!r}, this one with {magic!r}")
+    if version != VERSION:
+        raise WireError("bad_version", f"this side speaks frame version {VERSION}, the message has {version}")
+    if flags & ~FLAG_ARENA:
+        raise WireError("bad_header", f"flags {flags:#04x} have bits that version {VERSION} does not know")
+    end = PREFIX.size + header_size
+    offset = end + -end % ALIGNMENT
+    if size < offset:
+        raise WireError("truncated", f"the header ends at byte {offset}, the message at {size}")
+    try:
+        fields = msgpack.unpackb(message[PREFIX.size : end])
+    except UNPACK_ERRORS as error:
+        raise WireError("bad_header", f"the header is not one msgpack map: {error}") from error
+    if not isinstance(fields, dict):
+        raise WireError("bad_header", f"the header is {_kind(fields)}, not a map")
+    get = fields.get
+    stream: Any = get("stream")
+    epoch: Any = get("epoch")
+    boot, encoding = get("boot"), get("encoding")
+    unsent, metadata, dtype = get("unsent", 0), get("metadata", {}), get("dtype", "")
+    if not is_name(stream):
+        raise WireError("bad_name", f"stream {stream!r:.80} is not a permitted name")
+    if not (_is_count(epoch) and _is_count(unsent) and isinstance(boot, bytes) and len(boot) == 16 and seq > 0):
+        raise WireError("bad_header", "epoch, boot, seq or unsent is missing or of the wrong type")
+    if not (isinstance(encoding, str) and 0 < len(encoding) <= MAX_ENCODING_LENGTH and encoding.isprintable()):
+        raise WireError("bad_header", f"encoding {encoding!r:.80} is not a short printable string")
+    if not isinstance(metadata, dict):
+        raise WireError("bad_header", f"metadata is {_kind(metadata)}, not a map")
+    arena = None
+    payload_size = size - offset
+    if flags & FLAG_ARENA:
+        if payload_size:
+            raise WireError("bad_payload", f"{payload_size} bytes follow a header that names an arena's slot")
+        arena = _arena(get("arena"))
+        payload_size = arena.size
+    if payload_size <= 0:
+        raise WireError("empty_payload", "the frame has no content")
+    shape = _shape(get("shape"), dtype, payload_size) if encoding == RAW else ()
+    return Header(
+        stream, epoch, boot, seq, captured_wall, captured_mono, unsent,
+        encoding, dtype if encoding == RAW else "", shape, metadata, arena, offset, payload_size,
+    )  # fmt: skip
+
+
+def check_array(dtype: str, shape: Sequence[int], size: int) -> None:
+    """Check that a raw array of this type and shape has `size` bytes.
+
+    Raises:
+        WireError: it does not, or the type is not a plain number type.
+    """
+    _shape(list(shape), dtype, size)
+
+
+def _shape(shape: object, dtype: object, size: int) -> tuple[int, ...]:
+    match = _DTYPE.fullmatch(dtype) if isinstance(dtype, str) else None
+    if match is None:
+        raise WireError("bad_header", f"dtype {dtype!r:.80} is not a plain number type like '|u1' or '<f4'")
+    if not isinstance(shape, list) or not 0 < len(shape) <= MAX_DIMENSIONS or not all(map(_is_count, shape)):
+        raise WireError("bad_header", f"shape {shape!r:.80} is not a list of 1 to {MAX_DIMENSIONS} sizes")
+    if math.prod(shape) * int(match[1]) != size:
+        raise WireError("bad_payload", f"shape {shape} of {dtype} does not make the payload's {size} bytes")
+    return tuple(shape)
+
+
+def _arena(value: object) -> ArenaRef:
+    if isinstance(value, list) and len(value) == 5 and isinstance(value[0], str) and all(map(_is_count, value[1:])):
+        return ArenaRef(*value)
+    raise WireError("bad_header", "arena is not a list of file, slot, generation, offset and size")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _UINT64_MAX
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}"
