@@ -1,0 +1,258 @@
+"""One immutable picture of a supplier: the source of the metrics, of `supplierd stats` and of the tests.
+
+It is taken in one go, so that its numbers add up, and travels as nested lists (`to_wire`, `from_wire`). Times are Unix
+seconds: the caller says what the wall clock shows at the monotonic `now`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from supplierd.core.histogram import HistogramSnapshot
+from supplierd.core.mailbox import Mailbox
+from supplierd.core.service import PRIORITY
+from supplierd.core.stream import Stream
+from supplierd.core.supplier import Supplier
+from supplierd.core.worker import Worker
+
+LAYOUT = 1
+"""Counts the changes of the fields below: a program refuses a snapshot of another layout."""
+
+
+class StreamSnapshot(NamedTuple):
+    """One stream: `published = received + sum(dropped)`.
+
+    Attributes:
+        name: of the stream.
+        silent: no frame for stream_timeout, or none ever.
+        published, received: frames, over all epochs.
+        dropped: frames lost on the way to the inbox, by reason.
+        last_frame_at: arrival of the newest frame; None before the first.
+        last_seq: its number.
+        epoch: its publisher's run.
+        fps: frames a second, from the moving average of the interval; 0 where silent.
+    """
+
+    name: str
+    silent: bool
+    published: int
+    received: int
+    dropped: dict[str, int]
+    last_frame_at: float | None
+    last_seq: int
+    epoch: int
+    fps: float
+
+
+class MailboxSnapshot(NamedTuple):
+    """One (worker, stream): `offered = consumed + overwritten + decimated + sum(discarded) + pending + in_flight`.
+
+    Attributes:
+        stream: its name.
+        offered, consumed, overwritten, decimated, discarded, pending, in_flight: the ledger.
+        consecutive_drops: since the last consumed frame.
+        last_consumed_at, last_consumed_seq: the last consumed frame.
+        window_promised, window_dropped: frames of the drop window, for drop ratios.
+        age: capture to consumption, seconds.
+    """
+
+    stream: str
+    offered: int
+    consumed: int
+    overwritten: int
+    decimated: int
+    discarded: dict[str, int]
+    pending: int
+    in_flight: int
+    consecutive_drops: int
+    last_consumed_at: float | None
+    last_consumed_seq: int
+    window_promised: int
+    window_dropped: int
+    age: HistogramSnapshot
+
+    @property
+    def balance(self) -> int:
+        """0 where the ledger adds up."""
+        counted = self.consumed + self.overwritten + self.decimated + sum(self.discarded.values())
+        return self.offered - counted - self.pending - self.in_flight
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Frames not consumed and not decimated, by reason."""
+        return {"overwritten": self.overwritten, **self.discarded}
+
+
+class WorkerSnapshot(NamedTuple):
+    """One worker.
+
+    Attributes:
+        name, service_class: who, and how critical.
+        state: waiting, busy, idle, starved or gone.
+        configured: the configuration names it.
+        expected: it should be there: configured, or gone without a leave.
+        push: delivery "push".
+        target_fps: promised rate; None where none was declared.
+        drop_budget: tolerated share of drops.
+        idle_after: seconds.
+        pid, client: of its process.
+        inline_reason: why it gets payloads inline; "" where it reads arenas.
+        leases: arena slots that it holds.
+        processing: hand-over to next demand, seconds.
+        mailboxes: one per stream that it ever followed.
+    """
+
+    name: str
+    service_class: str
+    state: str
+    configured: bool
+    expected: bool
+    push: bool
+    target_fps: float | None
+    drop_budget: float
+    idle_after: float
+    pid: int
+    client: str
+    inline_reason: str
+    leases: int
+    processing: HistogramSnapshot
+    mailboxes: tuple[MailboxSnapshot, ...]
+
+    @property
+    def drop_ratio(self) -> float | None:
+        """Dropped share of the promised frames over the drop window; None where none was promised."""
+        promised = sum(m.window_promised for m in self.mailboxes)
+        return sum(m.window_dropped for m in self.mailboxes) / promised if promised else None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that a supplier counts, at one moment.
+
+    Attributes:
+        at: Unix seconds.
+        drop_window: seconds over which the drop ratios are taken.
+        streams, workers: sorted by name; workers by class first.
+        rejected: messages that were refused, by reason.
+        distribution: arrival of a frame to its last send, seconds.
+    """
+
+    at: float
+    drop_window: float
+    streams: tuple[StreamSnapshot, ...]
+    workers: tuple[WorkerSnapshot, ...]
+    rejected: dict[str, int]
+    distribution: HistogramSnapshot
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain maps, lists and numbers, for msgpack."""
+        return {
+            "layout": LAYOUT,
+            "at": self.at,
+            "drop_window": self.drop_window,
+            "streams": self.streams,
+            "workers": self.workers,
+            "rejected": self.rejected,
+            "distribution": self.distribution,
+        }
+
+    @classmethod
+    def from_wire(cls, data: dict[str, Any]) -> "Snapshot":
+        """The snapshot that `to_wire` packed.
+
+        Raises:
+            ValueError: it comes from a daemon of another version.
+        """
+        if data.get("layout") != LAYOUT:
+            raise ValueError(
+                f"the daemon's statistics have layout {data.get('layout')!r}, this program reads {LAYOUT}: "
+                "use the programs of one version"
+            )
+        return cls(
+            at=data["at"],
+            drop_window=data["drop_window"],
+            streams=tuple(StreamSnapshot(*s) for s in data["streams"]),
+            workers=tuple(_worker_from(w) for w in data["workers"]),
+            rejected=data["rejected"],
+            distribution=_histogram_from(data["distribution"]),
+        )
+
+
+def take(supplier: Supplier, now: float, wall: float) -> Snapshot:
+    """The picture of `supplier` at `now` (seconds, monotonic), when the wall clock shows `wall` (Unix seconds)."""
+    offset = wall - now
+    timeout = supplier.settings.stream_timeout
+    workers = sorted(supplier.workers.values(), key=lambda w: (PRIORITY[w.policy.service_class], w.name))
+    return Snapshot(
+        at=wall,
+        drop_window=supplier.settings.drop_window,
+        streams=tuple(_stream(s, now, offset, timeout) for _, s in sorted(supplier.streams.items())),
+        workers=tuple(_worker(w, offset) for w in workers),
+        rejected=dict(supplier.rejected),
+        distribution=supplier.distribution.snapshot(),
+    )
+
+
+def _stream(stream: Stream, now: float, offset: float, timeout: float) -> StreamSnapshot:
+    seen = stream.last_frame_at
+    silent = seen is None or now - seen >= timeout
+    return StreamSnapshot(
+        stream.name,
+        silent,
+        stream.ledger.published,
+        stream.ledger.received,
+        dict(stream.ledger.dropped),
+        None if seen is None else seen + offset,
+        stream.last_seq,
+        stream.epoch,
+        0.0 if silent or not stream.interval else 1.0 / stream.interval,
+    )
+
+
+def _worker(worker: Worker, offset: float) -> WorkerSnapshot:
+    policy = worker.policy
+    return WorkerSnapshot(
+        worker.name,
+        policy.service_class.value,
+        worker.state.value,
+        policy.configured,
+        policy.configured or worker.following,
+        policy.push,
+        worker.target_fps,
+        policy.drop_budget,
+        policy.idle_after,
+        worker.pid,
+        worker.client,
+        worker.inline_reason,
+        worker.leases,
+        worker.processing.snapshot(),
+        tuple(_mailbox(m, offset) for _, m in sorted(worker.mailboxes.items())),
+    )
+
+
+def _mailbox(mailbox: Mailbox, offset: float) -> MailboxSnapshot:
+    ledger, consumed_at = mailbox.ledger, mailbox.last_consumed_at
+    return MailboxSnapshot(
+        mailbox.stream.name,
+        ledger.offered,
+        ledger.consumed,
+        ledger.overwritten,
+        ledger.decimated,
+        dict(ledger.discarded),
+        ledger.pending,
+        ledger.in_flight,
+        mailbox.consecutive_drops,
+        None if consumed_at is None else consumed_at + offset,
+        mailbox.last_consumed_seq,
+        *mailbox.windowed(),
+        mailbox.age.snapshot(),
+    )
+
+
+def _histogram_from(data: list[Any]) -> HistogramSnapshot:
+    bounds, counts, total = data
+    return HistogramSnapshot(tuple(bounds), tuple(counts), total)
+
+
+def _worker_from(data: list[Any]) -> WorkerSnapshot:
+    mailboxes = (MailboxSnapshot._make([*m[:-1], _histogram_from(m[-1])]) for m in data[-1])
+    return WorkerSnapshot._make([*data[:-2], _histogram_from(data[-2]), tuple(mailboxes)])

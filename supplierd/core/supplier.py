@@ -1,0 +1,388 @@
+"""The supplier: who gets which frame. It decides and counts; whoever calls it does the sending, in the order given.
+
+Everything here happens in one thread, in order of time. A method that returns deliveries has moved a frame of each
+mailbox under way (`mailbox.in_flight`); the caller sends them, and reports with `undelivered` what could not be sent.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from supplierd.core.histogram import DISTRIBUTION_BOUNDS, Histogram
+from supplierd.core.ledger import DISCARD_REASONS
+from supplierd.core.mailbox import Mailbox, Report
+from supplierd.core.service import PRIORITY, Settings, WorkerPolicy
+from supplierd.core.stream import Frame, Stream
+from supplierd.core.worker import Event, JoinRequest, State, Worker
+
+SETTLE_GRACE: Final = 10.0
+"""Seconds for which the fate of a frame under way to a vanished worker stays open, should the same process return and
+report it."""
+FOLLOW_GRACE: Final = 60.0
+"""Seconds for which frames are still offered to a vanished worker that is not configured; one that is configured has
+them counted until it returns."""
+
+
+class Reply(Enum):
+    """What to tell a worker that does not get a frame now."""
+
+    NOTHING = auto()
+    WAIT = auto()  # the daemon lives, and there is no frame for you yet
+    UNDER_WAY = auto()  # your frame was sent
+    NEWEST = auto()  # the frame you have is the newest
+    REJOIN = auto()  # this session does not exist
+
+
+class Delivery(NamedTuple):
+    """A worker, and its mailbox whose frame under way is to be sent to it."""
+
+    worker: Worker
+    mailbox: Mailbox
+
+
+class RefusalError(Exception):
+    """A JOIN that cannot succeed. `reason` is a short constant, the text is for people."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class FrameRefusedError(Exception):
+    """A frame that is not distributed. `reason` is a short constant, the text is for people."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Supplier:
+    """All streams, workers and mailboxes of one daemon.
+
+    Args:
+        settings: classes, workers, streams and limits.
+        boot: boot id of this machine.
+        started: CLOCK_MONOTONIC of the daemon's start, ns.
+    """
+
+    def __init__(self, settings: Settings, boot: bytes, started: int) -> None:
+        self.settings = settings
+        self.streams: dict[str, Stream] = {name: Stream(name) for name in settings.streams}
+        self.workers: dict[str, Worker] = {name: Worker(name, p) for name, p in settings.workers.items()}
+        self.rejected: Counter[str] = Counter()
+        self.distribution = Histogram(DISTRIBUTION_BOUNDS)
+        self._followers: dict[str, list[Delivery]] = {name: [] for name in self.streams}  # most critical first
+        self._sessions: dict[int, Worker] = {}
+        self._boot = boot
+        self._started = started
+        self._sampled_at = float("-inf")
+
+    # --- frames -----------------------------------------------------------------------------------------------------
+
+    def frame(self, frame: Frame, now: float) -> list[Delivery]:
+        """A frame arrived: offer it to every follower of its stream, and say who gets it at once, most critical first.
+
+        Raises:
+            FrameRefusedError: nobody gets it; it was counted in `rejected`.
+        """
+        stream = self.streams.get(frame.stream)
+        if stream is None:
+            try:
+                stream = self._open_stream(frame.stream, now)
+            except RefusalError as refusal:
+                self.rejected[refusal.reason] += 1
+                raise FrameRefusedError(refusal.reason, str(refusal)) from None
+        born_here = frame.boot == self._boot and frame.epoch >= self._started
+        refused = stream.accept(frame, now, born_here)
+        if refused is not None:
+            self.rejected[refused] += 1
+            raise FrameRefusedError(
+                refused, f"frame {frame.seq} came after {stream.last_seq}, or from an earlier epoch"
+            )
+        served = []
+        for follower in self._followers[frame.stream]:
+            worker, mailbox = follower
+            if worker.state is State.GONE:
+                mailbox.miss()
+                continue
+            mailbox.offer(frame, now)
+            if worker.open_demand and mailbox.owed:
+                self._take(worker, mailbox, now)
+                served.append(follower)
+        return served
+
+    def undelivered(self, delivery: Delivery) -> None:
+        """The frame under way could not be handed to the transport: it is pending again, its demand open."""
+        worker, mailbox = delivery
+        mailbox.put_back()
+        worker.on(Event.RETURN)
+        worker.open_demand = True
+
+    def pushed(self, delivery: Delivery, now: float) -> None:
+        """A push worker's socket took its frame, which is all that can be known: it counts as consumed."""
+        worker, mailbox = delivery
+        mailbox.settle("consumed")
+        mailbox.last_consumed_at = now
+        worker.on(Event.DEMAND)
+        worker.open_demand, worker.asking_since = True, now
+
+    # --- workers ----------------------------------------------------------------------------------------------------
+
+    def join(self, request: JoinRequest, session: int, report: Report | None, now: float) -> Worker:
+        """Open a session for a worker, in place of the one it has.
+
+        Args:
+            request: what the worker said.
+            session: a new number that names the session.
+            report: its word on the last frame of its former session.
+            now: seconds, monotonic.
+
+        Raises:
+            RefusalError: it may not join; nothing was changed.
+        """
+        worker = self.workers.get(request.worker)
+        policy = worker.policy if worker else self.settings.unknown_worker
+        if policy is None:
+            raise RefusalError(
+                "unknown_worker",
+                f"worker {request.worker!r} is not in the configuration, and unknown ones are not accepted: "
+                f"add [workers.{request.worker}] or set daemon.accept_unknown_workers",
+            )
+        if policy.push:
+            raise RefusalError(
+                "push_worker",
+                f'worker {request.worker!r} is configured with delivery = "push": it has no session',
+            )
+        names = self._permitted_streams(request, policy)
+        worker = worker or self._register(request.worker, policy)
+        same_process = worker.instance == request.instance
+        self._settle(worker, report if same_process else None, "lost" if same_process else "disconnected", now)
+        self._sessions.pop(worker.session, None)
+        if not same_process:
+            for mailbox in worker.mailboxes.values():
+                mailbox.forget()
+        worker.session, worker.instance, worker.attempt = session, request.instance, request.attempt
+        worker.number, worker.open_demand = 0, False
+        worker.client, worker.pid, worker.inline_reason = request.client, request.pid, request.inline_reason
+        worker.leases = 0
+        worker.target_fps = policy.target_fps or request.target_fps
+        worker.any_stream = "*" in request.streams and "*" in policy.streams
+        self._sessions[session] = worker
+        self._enter(worker, names, now)
+        return worker
+
+    def open_push_worker(self, worker: Worker, now: float) -> None:
+        """The peer of a push worker's socket appeared: from now on it gets every frame."""
+        worker.any_stream = "*" in worker.policy.streams
+        self._enter(worker, self._expand(worker.policy.streams), now)
+        worker.on(Event.DEMAND)
+        worker.open_demand, worker.asking_since = True, now
+
+    def session(self, session: int) -> Worker | None:
+        """The worker that has this session."""
+        return self._sessions.get(session)
+
+    def demand(self, session: int, number: int, report: Report | None, now: float) -> Delivery | Reply:
+        """A worker is ready for a frame: what is to be sent to it, or what to tell it."""
+        worker = self._sessions.get(session)
+        if worker is None:
+            return Reply.REJOIN
+        if number < worker.number:
+            return Reply.NOTHING
+        if number == worker.number:
+            return Reply.WAIT if worker.open_demand else Reply.UNDER_WAY
+        self._settle(worker, report, "lost", now)
+        worker.number = number
+        worker.on(Event.DEMAND)
+        worker.open_demand, worker.asking_since = True, now
+        return self._serve(worker, now) or Reply.NOTHING
+
+    def recheck(self, session: int, number: int, now: float) -> Delivery | Reply:
+        """A worker suspects that the frame it got had waited in a socket: a newer one replaces it, if there is one."""
+        worker = self._sessions.get(session)
+        if worker is None:
+            return Reply.REJOIN
+        mailbox = worker.in_flight()
+        if number != worker.number or mailbox is None:
+            return Reply.NOTHING
+        if mailbox.pending is None:
+            return Reply.NEWEST
+        mailbox.settle("stale")
+        worker.on(Event.DEMAND)
+        self._take(worker, mailbox, now)
+        return Delivery(worker, mailbox)
+
+    def leave(self, session: int, report: Report | None, now: float) -> Worker | None:
+        """A worker takes its leave: its ledger closes, and no frames are offered to it until it joins again."""
+        worker = self._sessions.get(session)
+        if worker is not None:
+            self._settle(worker, report, "left", now)
+            self._depart(worker, "left", now)
+            self._unfollow(worker)
+        return worker
+
+    def disconnected(self, worker: Worker, now: float) -> None:
+        """A worker's connection is gone, without a leave."""
+        self._depart(worker, "disconnected", now)
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> list[Delivery]:
+        """Let time pass: mark who is idle or starved, close what stayed open too long, and say which pending frames
+        have become due for workers that wait for them. Called some tens of times a second."""
+        served = []
+        for worker in self.workers.values():
+            if worker.state is State.GONE:
+                self._lapse(worker, now)
+            elif worker.open_demand:
+                delivery = self._serve(worker, now)
+                if delivery is not None:
+                    served.append(delivery)
+                elif worker.state is State.WAITING and self._silent(worker, now):
+                    worker.on(Event.DROUGHT)
+            elif worker.overdue(now):
+                worker.on(Event.OVERDUE)
+        if now - self._sampled_at >= 1.0:
+            self._sampled_at = now
+            for worker in self.workers.values():
+                for mailbox in worker.mailboxes.values():
+                    mailbox.sample()
+        return served
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _serve(self, worker: Worker, now: float) -> Delivery | None:
+        mailbox = worker.best(now)
+        if mailbox is None:
+            return None
+        self._take(worker, mailbox, now)
+        return Delivery(worker, mailbox)
+
+    def _take(self, worker: Worker, mailbox: Mailbox, now: float) -> None:
+        mailbox.take(now)
+        worker.open_demand = False
+        worker.last_taken_at = now
+        worker.on(Event.SERVE)
+
+    def _settle(self, worker: Worker, report: Report | None, otherwise: str, now: float) -> None:
+        """Close the account of the frame under way: by the worker's report, or as discarded for the reason given."""
+        mailbox = worker.in_flight()
+        if mailbox is None:
+            return
+        if report is None or report.stream != mailbox.stream.name or not mailbox.holds(report):
+            mailbox.settle(otherwise)
+            return
+        if report.outcome == "consumed":
+            mailbox.settle("consumed")
+            mailbox.last_consumed_at = now - max(report.processing, 0.0)
+            mailbox.age.observe(report.age)
+            worker.processing.observe(report.processing)
+        else:
+            mailbox.settle(report.outcome if report.outcome in DISCARD_REASONS else "unreadable")
+
+    def _depart(self, worker: Worker, reason: str, now: float) -> None:
+        for mailbox in worker.mailboxes.values():
+            mailbox.clear(reason)
+        self._sessions.pop(worker.session, None)
+        worker.session = 0
+        worker.open_demand = False
+        worker.departed_at = now
+        worker.leases = 0
+        worker.on(Event.DEPART)
+
+    def _lapse(self, worker: Worker, now: float) -> None:
+        """A worker is gone: what of it has stayed open too long?"""
+        if now - worker.departed_at >= SETTLE_GRACE:
+            self._settle(worker, None, "disconnected", now)
+        if worker.following and not worker.policy.configured and now - worker.departed_at >= FOLLOW_GRACE:
+            self._unfollow(worker)
+
+    def _enter(self, worker: Worker, names: Iterable[str], now: float) -> None:
+        """Let a worker follow the streams named, beginning with the newest frame of each that it has not had."""
+        self._unfollow(worker)
+        worker.following = True
+        worker.last_taken_at = now
+        worker.on(Event.JOIN)
+        for name in names:
+            self._attach(worker, self._open_stream(name, now), now)
+        for name in worker.mailboxes.keys() - set(names):
+            worker.mailboxes[name].clear("left")
+
+    def _attach(self, worker: Worker, stream: Stream, now: float) -> None:
+        mailbox = worker.mailboxes.get(stream.name)
+        if mailbox is None:
+            mailbox = worker.mailboxes[stream.name] = Mailbox(stream, round(self.settings.drop_window))
+        mailbox.promise(worker.target_fps)
+        mailbox.start(now)
+        followers = self._followers[stream.name]
+        followers.append(Delivery(worker, mailbox))
+        followers.sort(key=lambda f: (PRIORITY[f.worker.policy.service_class], f.worker.name))
+
+    def _unfollow(self, worker: Worker) -> None:
+        worker.following = False
+        for followers in self._followers.values():
+            followers[:] = [f for f in followers if f.worker is not worker]
+
+    def _permitted_streams(self, request: JoinRequest, policy: WorkerPolicy) -> list[str]:
+        """The streams that a JOIN leads to."""
+        if "*" in policy.streams:
+            wanted = self._expand(request.streams)
+        else:
+            wanted = list(policy.streams) if "*" in request.streams else list(dict.fromkeys(request.streams))
+            outside = [name for name in wanted if name not in policy.streams]
+            if outside:
+                raise RefusalError(
+                    "stream_not_allowed",
+                    f"worker {request.worker!r} may have {', '.join(policy.streams)}, not {', '.join(outside)}: "
+                    f"see [workers.{request.worker}] streams in the configuration",
+                )
+        new = [name for name in wanted if name not in self.streams]
+        self._check_new_streams(new)
+        return wanted
+
+    def _expand(self, names: tuple[str, ...]) -> list[str]:
+        return list(self.streams) if "*" in names else list(dict.fromkeys(names))
+
+    def _check_new_streams(self, new: list[str]) -> None:
+        if new and not self.settings.accept_unknown_streams:
+            raise RefusalError(
+                "unknown_stream",
+                f"stream {', '.join(new)} is not in the configuration, and unknown ones are not accepted: "
+                f"add [streams.{new[0]}] or set daemon.accept_unknown_streams",
+            )
+        if len(self.streams) + len(new) > self.settings.max_streams:
+            raise RefusalError(
+                "too_many_streams",
+                f"{len(self.streams)} streams exist and daemon.max_streams is {self.settings.max_streams}",
+            )
+
+    def _open_stream(self, name: str, now: float) -> Stream:
+        stream = self.streams.get(name)
+        if stream is None:
+            self._check_new_streams([name])
+            stream = self.streams[name] = Stream(name)
+            self._followers[name] = []
+            for worker in self.workers.values():
+                if worker.following and worker.any_stream:
+                    self._attach(worker, stream, now)
+        return stream
+
+    def _register(self, name: str, policy: WorkerPolicy) -> Worker:
+        if len(self.workers) >= self.settings.max_workers:
+            forgettable = [w for w in self.workers.values() if not (w.connected or w.following or w.policy.configured)]
+            if not forgettable:
+                raise RefusalError(
+                    "too_many_workers",
+                    f"{len(self.workers)} workers are known and daemon.max_workers is {self.settings.max_workers}",
+                )
+            del self.workers[min(forgettable, key=lambda w: w.departed_at).name]
+        worker = self.workers[name] = Worker(name, policy)
+        return worker
+
+    def _silent(self, worker: Worker, now: float) -> bool:
+        """Whether a waiting worker has had no frame to wait for during stream_timeout."""
+        limit = self.settings.stream_timeout
+        return now - worker.asking_since >= limit and all(
+            m.stream.last_frame_at is None or now - m.stream.last_frame_at >= limit for m in worker.mailboxes.values()
+        )

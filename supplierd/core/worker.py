@@ -1,0 +1,155 @@
+"""A worker: its policy, its session, and what it is doing.
+
+The state table below is the only place where a state changes. `waiting`: a demand is open. `busy`: it has a frame, or
+has not asked yet. `idle`: frames were waiting and it took none for idle_after. `starved`: it waits and its streams are
+silent. `gone`: not connected.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from supplierd.core.histogram import PROCESSING_BOUNDS, Histogram
+from supplierd.core.mailbox import Mailbox
+from supplierd.core.service import WorkerPolicy
+
+
+class State(StrEnum):
+    """What a worker is doing."""
+
+    WAITING = "waiting"
+    BUSY = "busy"
+    IDLE = "idle"
+    STARVED = "starved"
+    GONE = "gone"
+
+
+class Event(StrEnum):
+    """What can happen to a worker."""
+
+    JOIN = "join"  # it has a new session
+    DEMAND = "demand"  # it asked for a frame
+    SERVE = "serve"  # a frame was sent to it
+    RETURN = "return"  # that frame could not be sent after all
+    OVERDUE = "overdue"  # frames were waiting and it took none for idle_after
+    DROUGHT = "drought"  # it has waited for stream_timeout and none of its streams had a frame
+    DEPART = "depart"  # it left, or its connection is gone
+
+
+TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {
+    State.GONE: {Event.JOIN: State.BUSY},
+    State.BUSY: {
+        Event.JOIN: State.BUSY,
+        Event.DEMAND: State.WAITING,
+        Event.RETURN: State.WAITING,
+        Event.OVERDUE: State.IDLE,
+        Event.DEPART: State.GONE,
+    },
+    State.WAITING: {
+        Event.JOIN: State.BUSY,
+        Event.DEMAND: State.WAITING,
+        Event.SERVE: State.BUSY,
+        Event.DROUGHT: State.STARVED,
+        Event.DEPART: State.GONE,
+    },
+    State.STARVED: {
+        Event.JOIN: State.BUSY,
+        Event.DEMAND: State.STARVED,
+        Event.SERVE: State.BUSY,
+        Event.DEPART: State.GONE,
+    },
+    State.IDLE: {
+        Event.JOIN: State.BUSY,
+        Event.DEMAND: State.WAITING,
+        Event.DEPART: State.GONE,
+    },
+}
+
+
+class IllegalTransitionError(Exception):
+    """An event that cannot happen in a state; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """What a worker says of itself when it joins; see wire.control.Join for the fields' meanings."""
+
+    worker: str
+    instance: bytes
+    attempt: int
+    streams: tuple[str, ...]
+    target_fps: float | None = None
+    client: str = ""
+    pid: int = 0
+    inline_reason: str = ""
+
+
+class Worker:
+    """One worker by name. It outlives its processes: each of them is a session of it."""
+
+    __slots__ = (
+        "any_stream", "asking_since", "attempt", "client", "departed_at", "following", "inline_reason", "instance",
+        "last_taken_at", "leases", "mailboxes", "name", "number", "open_demand", "pid", "policy", "processing",
+        "session", "state", "target_fps",
+    )  # fmt: skip
+
+    def __init__(self, name: str, policy: WorkerPolicy) -> None:
+        self.name = name
+        self.policy = policy
+        self.state = State.GONE
+        self.mailboxes: dict[str, Mailbox] = {}
+        self.any_stream = False  # whether it follows streams that appear later
+        self.following = False  # whether frames are offered to it: from its first JOIN until it leaves
+        self.session = 0  # 0: none
+        self.instance = b""
+        self.attempt = 0
+        self.number = 0  # of its newest demand
+        self.open_demand = False  # it asked, and was not served yet
+        self.asking_since = 0.0
+        self.last_taken_at = 0.0
+        self.departed_at = 0.0
+        self.target_fps = policy.target_fps
+        self.client = ""
+        self.pid = 0
+        self.inline_reason = ""  # why it gets payloads inline; "": it reads arenas
+        self.leases = 0
+        self.processing = Histogram(PROCESSING_BOUNDS)
+
+    def on(self, event: Event) -> None:
+        """Change the state as the table says.
+
+        Raises:
+            IllegalTransitionError: the table has no such event in this state.
+        """
+        try:
+            self.state = TRANSITIONS[self.state][event]
+        except KeyError:
+            raise IllegalTransitionError(f"worker {self.name}: {event} while {self.state}") from None
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a session."""
+        return self.state is not State.GONE
+
+    def in_flight(self) -> Mailbox | None:
+        """The mailbox whose frame is under way to it."""
+        for mailbox in self.mailboxes.values():
+            if mailbox.in_flight is not None:
+                return mailbox
+        return None
+
+    def best(self, now: float) -> Mailbox | None:
+        """The mailbox to serve: of those that are ready, the least recently served."""
+        chosen = None
+        for mailbox in self.mailboxes.values():
+            if mailbox.ready(now) and (chosen is None or mailbox.last_served_at < chosen.last_served_at):
+                chosen = mailbox
+        return chosen
+
+    def overdue(self, now: float) -> bool:
+        """Whether frames have waited for it for idle_after, and it took none in that time."""
+        if self.state is not State.BUSY:
+            return False
+        waiting = [m.pending_since for m in self.mailboxes.values() if m.pending is not None]
+        return bool(waiting) and now - max(self.last_taken_at, min(waiting)) >= self.policy.idle_after
