@@ -1,0 +1,123 @@
+"""Random documents: they load or are refused with ConfigError, and what loads also satisfies the JSON Schema."""
+
+import contextlib
+import json
+import math
+import tomllib
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supplierd.config import ConfigError, entries, json_schema, load
+from supplierd.config.kinds import NAME_PATTERN
+from supplierd.wire.names import is_name
+from tests.config.schema import violations
+
+EXAMPLE = (Path(__file__).parents[2] / "config" / "supplierd.toml").read_text()
+WORDS = sorted({part.removesuffix("[]") for entry in entries() for part in entry.key.split(".")})
+VALUES = [
+    "ipc",
+    "ipc:///x",
+    "tcp://127.0.0.1:5601",
+    "tcp://*:1",
+    "auto",
+    "push",
+    "high",
+    "1-2",
+    "localhost:1",
+    "*",
+    "/",
+]
+
+text = st.text(st.characters(codec="utf-8"), max_size=8)
+scalars = (
+    st.booleans()
+    | st.integers()
+    | st.integers(-2, 2000)
+    | st.floats()
+    | st.floats(0, 1)
+    | st.sampled_from(VALUES + WORDS)
+    | text
+    | st.dates()
+)
+names = st.sampled_from(WORDS) | text
+
+
+def tables(values: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.lists(values, max_size=3) | st.dictionaries(names, values, max_size=3)
+
+
+documents = st.dictionaries(names, st.dictionaries(names, st.recursive(scalars, tables), max_size=4), max_size=4)
+declared = [(*entry.key.split("."),) for entry in entries() if "[]" not in entry.key]
+
+
+def toml(value: object) -> str:
+    """`value` as an inline TOML value."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml(name)} = {toml(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("config") / "random.toml"
+
+
+def load_or_refuse(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    refusal = None
+    try:
+        load(path)
+    except ConfigError as error:
+        refusal = error
+    if refusal is None:
+        assert violations(tomllib.loads(content.decode()), json_schema()) == []
+    else:
+        assert len(str(refusal).split("\n")) == 1 + len(refusal.problems) > 1
+        assert all(problem.key and problem.text for problem in refusal.problems)
+
+
+@given(document=documents)
+def test_random_tables(path: Path, document: dict[str, object]) -> None:
+    load_or_refuse(path, "\n".join(f"{toml(name)} = {toml(value)}" for name, value in document.items()).encode())
+
+
+@given(place=st.sampled_from(declared), value=scalars | tables(scalars))
+def test_random_values_of_each_key(path: Path, place: tuple[str, ...], value: object) -> None:
+    load_or_refuse(path, f"{'.'.join(place)} = {toml(value)}".encode())
+
+
+@given(content=st.binary(max_size=64))
+def test_random_bytes(path: Path, content: bytes) -> None:
+    load_or_refuse(path, content)
+
+
+@given(start=st.integers(0, len(EXAMPLE)), length=st.integers(0, 40), insert=text | st.sampled_from(VALUES))
+def test_mutations_of_the_example(path: Path, start: int, length: int, insert: str) -> None:
+    load_or_refuse(path, (EXAMPLE[:start] + insert + EXAMPLE[start + length :]).encode())
+
+
+@given(
+    overrides=st.dictionaries(
+        st.sampled_from([".".join(place) for place in declared]) | text,
+        st.none() | scalars | st.binary() | st.just(Path("/")),
+    )
+)
+def test_random_overrides(overrides: dict[str, object]) -> None:
+    with contextlib.suppress(ConfigError):
+        load(None, overrides)
+
+
+@given(name=names | st.from_regex(NAME_PATTERN))
+def test_the_schema_has_the_wire_formats_rule_for_names(name: str) -> None:
+    schema = {"propertyNames": {"pattern": NAME_PATTERN}}
+    assert is_name(name) == (violations({name: {}}, schema) == [])
