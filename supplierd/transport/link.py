@@ -1,0 +1,148 @@
+"""One worker's own socket: a conflated PUSH, bound at an endpoint that is new for each session, so that no second
+client can take a share of its frames. A frame goes to all links by reference; nothing is copied.
+
+A conflated PUSH never blocks on a slow peer and replaces what that has not fetched; without a peer it says EAGAIN, and
+POLLOUT shows whether there is one.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+from supplierd.transport.lock import IPC
+from supplierd.transport.sockets import (
+    TCP_BUFFER_BYTES,
+    WORKERS_PER_IO_THREAD,
+    Context,
+    Socket,
+    StrangerCount,
+    open_socket,
+)
+from supplierd.wire.endpoints import ipc
+
+MAX_INBOUND_BYTES: Final = 1024
+"""A PUSH receives nothing but handshakes."""
+
+
+class Link:
+    """A worker's socket.
+
+    Args:
+        context: of the daemon.
+        endpoint: where to bind; a tcp port of "*" is chosen by the system.
+        affinity: bit mask of I/O threads; 0: any.
+
+    Raises:
+        zmq.ZMQError: the endpoint cannot be bound.
+    """
+
+    def __init__(self, context: Context, endpoint: str, affinity: int = 0) -> None:
+        self._socket: Socket = open_socket(context, zmq.PUSH, MAX_INBOUND_BYTES)
+        self._socket.set(zmq.CONFLATE, 1)
+        self._socket.set(zmq.SNDBUF, TCP_BUFFER_BYTES)
+        self._socket.set(zmq.AFFINITY, affinity)
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError:
+            self._socket.close(linger=0)
+            raise
+        self.endpoint = self._socket.get_string(zmq.LAST_ENDPOINT)
+        self._strangers = StrangerCount(self._socket)
+        self.was_connected = False
+
+    def send(self, message: zmq.Frame) -> bool:
+        """Hand over a frame, in place of one that the peer has not fetched; False where there is no peer."""
+        try:
+            self._socket.send(message, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        return True
+
+    def connected(self) -> bool:
+        """Whether a peer is there."""
+        there = bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLOUT)
+        self.was_connected = self.was_connected or there
+        return there
+
+    def strangers(self) -> int:
+        """Connections that failed to shake hands since the last call."""
+        return self._strangers.take()
+
+    def close(self) -> None:
+        """Unbind; a frame not yet fetched is destroyed."""
+        self._strangers.close()
+        self._socket.close(linger=0)
+        if self.endpoint.startswith(IPC):
+            Path(self.endpoint.removeprefix(IPC)).unlink(missing_ok=True)
+
+
+class LinkFactory:
+    """Opens links where workers can reach them.
+
+    Args:
+        context: of the daemon, with `io_threads` threads.
+        runtime_dir: where ipc links are bound.
+        ports: for tcp links, tried in turn.
+    """
+
+    def __init__(self, context: Context, io_threads: int, runtime_dir: Path, ports: range) -> None:
+        self._context = context
+        self._io_threads = io_threads
+        self._runtime_dir = runtime_dir
+        self._ports = ports
+        self._next_port = self._cycle()
+        self._opened = 0
+
+    def _cycle(self) -> Iterator[int]:
+        while True:
+            yield from self._ports
+
+    def open(self, control_endpoint: str) -> Link:
+        """A link for a worker that talks over `control_endpoint`: ipc beside ipc, tcp on the same address beside tcp.
+
+        Raises:
+            zmq.ZMQError: no endpoint can be bound.
+        """
+        affinity = self._affinity()
+        if control_endpoint.startswith(IPC):
+            return Link(self._context, ipc(self._runtime_dir / link_name()), affinity)
+        host = control_endpoint.rpartition(":")[0]
+        for _ in self._ports:
+            try:
+                return Link(self._context, f"{host}:{next(self._next_port)}", affinity)
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EADDRINUSE:
+                    raise
+        raise zmq.ZMQError(zmq.EADDRINUSE)
+
+    def open_at(self, endpoint: str) -> Link:
+        """A link at a fixed endpoint, for a worker without a client.
+
+        Raises:
+            zmq.ZMQError: the endpoint cannot be bound.
+        """
+        return Link(self._context, endpoint, self._affinity())
+
+    def _affinity(self) -> int:
+        """The first eight workers share the first I/O thread, the next eight the second …"""
+        thread = self._opened // WORKERS_PER_IO_THREAD % self._io_threads
+        self._opened += 1
+        return 1 << thread
+
+
+def link_name() -> str:
+    """A socket's file name that was not used before: an old session's client can never meet a new one's socket."""
+    return f"w-{secrets.token_hex(6)}.sock"
+
+
+def remove_dead_links(runtime_dir: Path) -> int:
+    """Remove the workers' sockets that a killed daemon left. To be called with the runtime directory's lock held."""
+    removed = 0
+    for path in runtime_dir.glob("w-*.sock"):
+        os.unlink(path)
+        removed += 1
+    return removed

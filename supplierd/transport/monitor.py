@@ -1,0 +1,63 @@
+"""A monitor's side of the control channel: ask for the snapshot, get it."""
+
+from typing import Any
+
+import zmq
+
+from supplierd.wire import control
+
+
+class NoAnswerError(Exception):
+    """No daemon answered."""
+
+
+class Monitor:
+    """A connection to a daemon's control endpoint. For one thread at a time.
+
+    Args:
+        endpoint: of the control channel.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] | None = None
+
+    def snapshot(self, timeout: float) -> dict[str, Any]:
+        """The daemon's snapshot, as supplierd.core.snapshot.Snapshot.to_wire gives it.
+
+        Args:
+            timeout: seconds to wait.
+
+        Raises:
+            NoAnswerError: none came; the next call begins afresh.
+        """
+        socket = self._socket or self._connect()
+        socket.send(control.encode(control.Stats()), zmq.NOBLOCK)
+        while socket.poll(round(timeout * 1e3)):
+            answer = control.decode_from_daemon(socket.recv())
+            if isinstance(answer, control.Snapshot):
+                return answer.snapshot
+            if isinstance(answer, control.Error):
+                break
+        self._drop()
+        raise NoAnswerError(
+            f"no daemon answered on {self._endpoint} within {timeout:g} s: "
+            "is it running, and with this runtime directory?"
+        )
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._drop()
+        self._context.term()
+
+    def _connect(self) -> "zmq.Socket[bytes]":
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.connect(self._endpoint)
+        return self._socket
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close(linger=0)
+            self._socket = None

@@ -1,0 +1,103 @@
+"""The context, and what every socket of the daemon has in common.
+
+LINGER 0, since the default hangs the end of the process; MAXMSGSIZE, since by default a header of nine bytes reserves
+any memory; a short HANDSHAKE_IVL, which drops silent clients; ZAP_DOMAIN, without which peers of ZMTP/1.0 inject
+messages with no handshake at all.
+"""
+
+import os
+import resource
+from typing import Any, Final
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+WORKERS_PER_IO_THREAD: Final = 8
+"""The user's threshold: a proof of concept has up to 5 workers, an expansion up to 10, a full deployment 64."""
+HANDSHAKE_MS: Final = 2_000
+"""A local handshake takes well under a millisecond, one over a bad link some round trips."""
+TCP_BUFFER_BYTES: Final = 64 * 1024
+"""Default buffers hide dozens of 100 KB frames, seconds old on a slow link; ipc ignores the option."""
+TCP_DEAD_AFTER_MS: Final = 5_000
+"""How long sent data may stay unacknowledged before the kernel gives a connection up."""
+ZAP_DOMAIN: Final = b"supplierd"
+DESCRIPTORS_PER_WORKER: Final = 8
+"""Its socket, listener, connection, monitor and control connection, with the event descriptors that libzmq adds."""
+
+_WATCHED: Final = int(zmq.Event.ACCEPTED | zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED)
+
+Context = zmq.Context["zmq.Socket[bytes]"]
+Socket = zmq.Socket[bytes]
+
+
+def make_context(max_workers: int) -> Context:
+    """The daemon's context: one I/O thread for each eight workers, not more than cores."""
+    context = zmq.Context(io_threads(max_workers))
+    context.set(zmq.MAX_SOCKETS, 64 + 4 * max_workers)
+    return context
+
+
+def io_threads(max_workers: int) -> int:
+    """Number of I/O threads for so many workers."""
+    return max(1, min(os.cpu_count() or 1, -(-max_workers // WORKERS_PER_IO_THREAD)))
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of open files to the hard one: out of descriptors, libzmq's ipc listener aborts the process.
+    Returns the limit in force."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def open_socket(context: Context, kind: int, max_message: int) -> Socket:
+    """A socket with the options that all have in common. `max_message` is in bytes."""
+    socket = context.socket(kind)
+    options: dict[int, Any] = {
+        zmq.LINGER: 0,
+        zmq.MAXMSGSIZE: max_message,
+        zmq.HANDSHAKE_IVL: HANDSHAKE_MS,
+        zmq.ZAP_DOMAIN: ZAP_DOMAIN,
+        zmq.TCP_MAXRT: TCP_DEAD_AFTER_MS,
+        zmq.TCP_KEEPALIVE: 1,
+        zmq.TCP_KEEPALIVE_IDLE: 1,
+        zmq.TCP_KEEPALIVE_INTVL: 1,
+        zmq.TCP_KEEPALIVE_CNT: TCP_DEAD_AFTER_MS // 1_000,
+    }
+    for option, value in options.items():
+        socket.set(option, value)
+    return socket
+
+
+class StrangerCount:
+    """Counts the connections to a listening socket that ended without a handshake: random bytes, a wrong key or socket
+    type, somebody who only knocked.
+
+        """How many since the last call. To be called often: with 1000 events unread, libzmq's I/O thread waits."""
+    Where several greet at once a stranger may thus be counted late, but is counted once.
+    """
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._monitor = socket.get_monitor_socket(_WATCHED)
+        self._greeting: dict[int, None] = {}  # descriptors, longest waiting first
+
+    def take(self) -> int:
+        """How many since the last call. To be called often: libzmq's I/O thread waits when 1000 events lie unread."""
+        strangers = 0
+        while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+            event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
+            descriptor = int(event["value"])
+            if event["event"] == zmq.Event.ACCEPTED:
+                self._greeting[descriptor] = None
+            elif event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
+                self._greeting.pop(next(iter(self._greeting), -1), None)
+            elif descriptor in self._greeting:
+                del self._greeting[descriptor]
+                strangers += 1
+        return strangers
+
+    def close(self) -> None:
+        """Stop counting."""
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
