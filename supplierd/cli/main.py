@@ -1,0 +1,185 @@
+"""The commands. Each parses its options, calls what does the work, and turns errors into a message and a status."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import zmq
+
+import supplierd
+from supplierd import logs
+from supplierd.cli.table import as_document, render
+from supplierd.config import Config, ConfigError, entries, json_schema, load
+from supplierd.core.health import violations
+from supplierd.core.snapshot import Snapshot
+from supplierd.daemon.serve import StartError, serve
+from supplierd.transport.monitor import Monitor, NoAnswerError
+from supplierd.wire import control
+from supplierd.wire.endpoints import control_endpoint, runtime_dir
+
+VIOLATION: Final = 1
+FAILURE: Final = 2
+"""Exit statuses of `stats --check`: a promise is broken; nobody could be asked."""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """Distribute live video frames to workers: always the freshest, never a queue."""
+
+
+def _config_options(command: _F) -> _F:
+    """The options that put something in the configuration's place; each can be set by an environment variable."""
+    for option in (
+        click.option(
+            "--log-format", envvar="SUPPLIERD_LOG_FORMAT", metavar="FORMAT", help="auto, text, journal or json."
+        ),
+        click.option(
+            "--log-level", envvar="SUPPLIERD_LOG_LEVEL", metavar="LEVEL", help="debug, info, warning or error."
+        ),
+        click.option(
+            "--metrics-address",
+            envvar="SUPPLIERD_METRICS_ADDRESS",
+            metavar="HOST:PORT",
+            help="Where /metrics is served.",
+        ),
+        click.option(
+            "--runtime-dir",
+            envvar="SUPPLIERD_RUNTIME_DIR",
+            metavar="DIR",
+            help="Where the sockets and shared memory are.",
+        ),
+        click.option("--config", envvar="SUPPLIERD_CONFIG", type=click.Path(path_type=Path), help="The TOML file."),
+    ):
+        command = option(command)
+    return command
+
+
+def _load(config: Path | None, **overrides: str | None) -> Config:
+    keys = {
+        "runtime_dir": "daemon.runtime_dir",
+        "metrics_address": "metrics.address",
+        "log_level": "log.level",
+        "log_format": "log.format",
+    }
+    try:
+        return load(config, {keys[name]: value for name, value in overrides.items()})
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@_config_options
+def run(config: Path | None, **overrides: str | None) -> None:
+    """Run the daemon until SIGTERM or SIGINT.
+
+    Without a configuration it takes any stream and any worker, with class normal. Each option can also be set by the
+    environment variable SUPPLIERD_ and its name in capitals.
+    """
+    loaded = _load(config, **overrides)
+    logs.setup(loaded.log.level, loaded.log.format)
+    try:
+        serve(loaded)
+    except StartError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command("check-config")
+@_config_options
+@click.option("--explain", is_flag=True, help="List every key with its meaning, range and default.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the configuration.")
+def check_config(config: Path | None, explain: bool, schema: bool, **overrides: str | None) -> None:
+    """Check a configuration: exit 0 and say so, or list everything that is wrong with it."""
+    if explain:
+        click.echo("\n".join(map(str, entries())))
+    if schema:
+        click.echo(json.dumps(json_schema(), indent=2))
+    if explain or schema:
+        return
+    loaded = _load(config, **overrides)
+    click.echo(f"{config or 'the default configuration'} is fine: {len(loaded.workers)} workers configured")
+
+
+@main.command()
+@click.option("--runtime-dir", envvar="SUPPLIERD_RUNTIME_DIR", metavar="DIR", help="The daemon's runtime directory.")
+@click.option("--control", metavar="ENDPOINT", help="The daemon's control endpoint, if not in the runtime directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print the snapshot as JSON.")
+@click.option("--watch", is_flag=True, help="Repeat every second, until Ctrl-C.")
+@click.option(
+    "--check", is_flag=True, help="Exit 1 where a promise is broken, and say which; 2 where no daemon answers."
+)
+@click.option("--timeout", default=2.0, show_default=True, help="Seconds to wait for the daemon.")
+def stats(  # noqa: PLR0917  # one per option
+    runtime_dir: str | None, control: str | None, as_json: bool, watch: bool, check: bool, timeout: float
+) -> None:
+    """Show what the daemon counts.
+
+    --check fails where a worker of any class dropped more than its budget over the drop window, or a critical one is
+    idle or missing.
+    """
+    try:
+        monitor = Monitor(control or _control(runtime_dir))
+    except zmq.ZMQError as error:
+        raise click.UsageError(f"--control {control}: {error.strerror}") from None
+    try:
+        while True:
+            snapshot = _ask(monitor, timeout)
+            if watch and not as_json:
+                click.clear()
+            if as_json:
+                click.echo(json.dumps(as_document(snapshot)))
+            elif not check or watch:
+                click.echo(render(snapshot))
+            if not watch:
+                break
+            time.sleep(1.0)
+    except KeyboardInterrupt:
+        return
+    finally:
+        monitor.close()
+    if check:
+        broken = violations(snapshot)
+        for violation in broken:
+            click.echo(violation.text, err=as_json)
+        if broken:
+            sys.exit(VIOLATION)
+        click.echo("every promise is kept", err=as_json)
+
+
+def _control(directory: str | None) -> str:
+    try:
+        return control_endpoint(runtime_dir(directory))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _ask(monitor: Monitor, timeout: float) -> Snapshot:
+    try:
+        return Snapshot.from_wire(monitor.snapshot(timeout))
+    except (NoAnswerError, ValueError) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(FAILURE)
+
+
+@main.command()
+@click.option("--source", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A video file.")
+@click.option("--seconds", type=click.FloatRange(min=0), default=0.0, help="End after so long; 0: at Ctrl-C.")
+def demo(source: Path | None, seconds: float) -> None:
+    """Daemon, capture of a real clip and four real workers, with a live table; ends with the final ledger."""
+    from supplierd.demo.show import DemoError, show
+
+    try:
+        sys.exit(show(source, seconds))
+    except DemoError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+def version() -> None:
+    """Print the versions of supplierd, its wire format and libzmq."""
+    click.echo(f"supplierd {supplierd.__version__}, wire {control.VERSION}, libzmq {zmq.zmq_version()}")

@@ -1,0 +1,244 @@
+"""What workers and monitors say, and what they are told.
+
+A message is decoded, handed to the supplier, and answered; a frame that is due goes out through `deliver`. What cannot
+be read is counted by its reason and answered with an error, so that the peer's people learn what was wrong.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import zmq
+
+import supplierd
+from supplierd.core.mailbox import Report
+from supplierd.core.supplier import Delivery, RefusalError, Reply, Supplier
+from supplierd.core.worker import JoinRequest
+from supplierd.daemon.sessions import Session, Sessions, new_session_number
+from supplierd.logs import Repeating, event
+from supplierd.transport.control import Peer
+from supplierd.transport.link import LinkFactory
+from supplierd.wire import control
+from supplierd.wire.errors import WireError
+from supplierd.wire.names import ANY_STREAM, check_name
+
+REPEAT_AFTER: Final = 1.0
+"""Seconds after which a worker repeats an unanswered demand."""
+MAX_TARGET_FPS: Final = 1000.0
+MAX_STREAMS_PER_JOIN: Final = 256
+MAX_CLIENT_TEXT: Final = 80
+"""Characters of a client's word on itself that are kept."""
+
+log = logging.getLogger("supplierd.workers")
+
+
+class Dialogue:
+    """The daemon's side of the control channel.
+
+    Args:
+        supplier: decides.
+        sessions: links and peers of the workers.
+        links: opens a link for a worker that joins.
+        deliver: sends what the supplier moved under way.
+    """
+
+    def __init__(
+        self,
+        supplier: Supplier,
+        sessions: Sessions,
+        links: LinkFactory,
+        deliver: Callable[[Delivery, float], None],
+        repeating: Repeating,
+    ) -> None:
+        self._supplier = supplier
+        self._sessions = sessions
+        self._links = links
+        self._deliver = deliver
+        self._repeating = repeating
+        self._asking: list[Peer] = []
+
+    def hear(self, peer: Peer, data: bytes | None, now: float) -> None:
+        """Answer one message."""
+        try:
+            if data is None:
+                raise WireError("multipart", "a control message has one part")
+            message = control.decode_from_client(data)
+            match message:
+                case control.Demand():
+                    self._demand(peer, message, now)
+                case control.Recheck():
+                    self._answer(peer, message, self._supplier.recheck(message.session, message.number, now), now)
+                case control.Join():
+                    self._join(peer, message, now)
+                case control.Leave():
+                    self._leave(message, now)
+                case control.Stats():
+                    self._asking.append(peer)
+        except WireError as error:
+            self.reject(error, now, "control")
+            _tell(peer, control.Error(error.reason, str(error)))
+
+    def reject(self, error: WireError, now: float, where: str) -> None:
+        """Count a message that breaks the format."""
+        self._supplier.rejected[error.reason] += 1
+        self._repeating.event(
+            f"{where}:{error.reason}", now, f"message refused: {error}", where=where, reason=error.reason
+        )
+
+    def take_askers(self) -> list[Peer]:
+        """Who asked for the statistics since the last call."""
+        askers, self._asking = self._asking, []
+        return askers
+
+    def say_goodbye(self, reason: str) -> None:
+        """Tell every worker that the daemon stops."""
+        for session in self._sessions:
+            if session.peer is not None:
+                _tell(session.peer, control.Goodbye(reason))
+
+    # --- one method per message -------------------------------------------------------------------------------------
+
+    def _demand(self, peer: Peer, message: control.Demand, now: float) -> None:
+        worker = self._supplier.session(message.session)
+        if worker is not None:
+            worker.leases = message.leases
+            session = self._sessions.get(worker.name)
+            if session is not None:
+                session.peer = peer  # a reconnected client speaks from a new identity
+        reply = self._supplier.demand(message.session, message.number, _report(message.settled), now)
+        self._answer(peer, message, reply, now)
+
+    def _answer(
+        self, peer: Peer, message: control.Demand | control.Recheck, reply: Delivery | Reply, now: float
+    ) -> None:
+        if isinstance(reply, Delivery):
+            self._deliver(reply, now)
+        elif reply is Reply.REJOIN:
+            _tell(peer, control.Rejoin(message.session, "this daemon does not know the session"))
+        elif reply is Reply.NEWEST:
+            _tell(peer, control.Newest(message.number))
+        elif reply is not Reply.NOTHING:
+            _tell(peer, control.Wait(message.number, sent=reply is Reply.UNDER_WAY))
+
+    def _join(self, peer: Peer, message: control.Join, now: float) -> None:
+        name = message.worker
+        known = self._supplier.workers.get(name)
+        session = self._sessions.get(name)
+        if known and session and (known.instance, known.attempt) == (message.instance, message.attempt):
+            session.peer = peer
+            peer.channel.send(peer, session.welcome)  # the JOIN was repeated: so is the answer
+            return
+        try:
+            request = _request(message)
+            replaced = known is not None and known.connected and known.instance != message.instance
+            worker = self._supplier.join(request, new_session_number(), _report(message.settled), now)
+        except RefusalError as refusal:
+            self._supplier.rejected[refusal.reason] += 1
+            self._repeating.event(f"join:{name}", now, f"worker refused: {refusal}", reason=refusal.reason)
+            _tell(peer, control.Refused(refusal.reason, str(refusal), message.attempt))
+            return
+        former = self._sessions.close(name)
+        if former and former.peer and replaced:
+            _tell(former.peer, control.TakenOver(_session_number(former), request.client))
+        try:
+            link = self._links.open(peer.channel.endpoint)
+        except zmq.ZMQError as error:
+            self._supplier.disconnected(worker, now)
+            text = (
+                f"no endpoint can be opened for a worker: {error}; see control.worker_ports and the limit of open files"
+            )
+            self._repeating.event("link", now, text, worker=name)
+            _tell(peer, control.Refused("no_endpoint", text, message.attempt))
+            return
+        welcome = control.Welcome(
+            session=worker.session,
+            endpoint=link.endpoint if peer.channel.local else "tcp://*:" + link.endpoint.rpartition(":")[2],
+            attempt=message.attempt,
+            worker_class=worker.policy.service_class.value,
+            repeat_after=REPEAT_AFTER,
+            target_fps=worker.target_fps,
+            daemon=f"supplierd {supplierd.__version__}",
+        )
+        self._sessions.add(Session(worker, link, peer, control.encode(welcome), now))
+        _tell(peer, welcome)
+        event(
+            log,
+            logging.INFO,
+            "worker took over" if replaced else "worker joined",
+            worker=name,
+            service_class=worker.policy.service_class.value,
+            streams=",".join(worker.mailboxes),
+            target_fps=worker.target_fps,
+            pid=worker.pid,
+            client=worker.client,
+            inline=worker.inline_reason,
+        )
+
+    def _leave(self, message: control.Leave, now: float) -> None:
+        worker = self._supplier.leave(message.session, _report(message.settled), now)
+        if worker is not None:
+            self._sessions.close(worker.name)
+            event(log, logging.INFO, "worker left", worker=worker.name)
+
+
+def _request(message: control.Join) -> JoinRequest:
+    """A JOIN's content, checked.
+
+    Raises:
+        RefusalError: it asks for what cannot be.
+    """
+    try:
+        check_name("worker", message.worker)
+        streams = message.streams or [ANY_STREAM]
+        for stream in streams:
+            if stream != ANY_STREAM:
+                check_name("stream", stream)
+    except ValueError as error:
+        raise RefusalError("bad_name", str(error)) from None
+    if control.VERSION not in message.versions:
+        raise RefusalError(
+            "wire_version", f"this daemon speaks wire version {control.VERSION}, the client {message.versions[:8]}"
+        )
+    if message.delivery != "on_demand":
+        raise RefusalError(
+            "bad_delivery",
+            f"delivery {message.delivery!r:.40} cannot be joined: a client uses on_demand; "
+            "push is for workers without one, and set in the configuration",
+        )
+    fps = message.target_fps
+    if fps is not None and not 0.0 < fps <= MAX_TARGET_FPS:
+        raise RefusalError("bad_target_fps", f"target_fps {fps:g} is outside 0 to {MAX_TARGET_FPS:g} frames a second")
+    if len(message.instance) != 16 or len(streams) > MAX_STREAMS_PER_JOIN:
+        raise RefusalError("bad_join", f"a JOIN has an instance of 16 bytes and at most {MAX_STREAMS_PER_JOIN} streams")
+    return JoinRequest(
+        worker=message.worker,
+        instance=message.instance,
+        attempt=message.attempt,
+        streams=tuple(streams),
+        target_fps=fps,
+        client=_plain(message.client),
+        pid=message.pid,
+        inline_reason=_plain(message.arena),
+    )
+
+
+def _plain(text: str) -> str:
+    """A client's text, made harmless for logs, labels and terminals."""
+    return "".join(c if c.isprintable() else "?" for c in text[:MAX_CLIENT_TEXT])
+
+
+def _report(settled: control.Settled | None) -> Report | None:
+    if settled is None:
+        return None
+    return Report(
+        settled.stream, settled.epoch, settled.seq, settled.outcome, settled.age / 1e9, settled.processing / 1e9
+    )
+
+
+def _session_number(session: Session) -> int:
+    welcome = control.decode_from_daemon(session.welcome)
+    return welcome.session if isinstance(welcome, control.Welcome) else 0
+
+
+def _tell(peer: Peer, message: control.FromDaemon) -> None:
+    peer.channel.send(peer, control.encode(message))

@@ -1,0 +1,234 @@
+"""The loop's work: demands and frames come in, frames go out, time passes.
+
+The hot path is `_accept`: let the supplier decide, send in its order. It adds to plain integers; it writes no log line,
+calls no metrics library and copies no payload.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgpack
+import zmq
+
+from supplierd.core import snapshot
+from supplierd.core.stream import Frame
+from supplierd.core.supplier import Delivery, FrameRefusedError, Supplier
+from supplierd.core.worker import State
+from supplierd.daemon.dialogue import Dialogue
+from supplierd.daemon.sessions import Sessions
+from supplierd.logs import Repeating, event
+from supplierd.transport.control import ControlChannel
+from supplierd.transport.inbox import Inbox, MultipartError
+from supplierd.transport.link import Link, LinkFactory
+from supplierd.wire import frame
+from supplierd.wire.errors import WireError
+
+TICK: Final = 0.05
+"""Seconds: how late a frame that became due without another's arrival may go out."""
+SWEEP: Final = 0.25
+"""Seconds between two looks at who is still connected."""
+BURST: Final = 256
+"""Messages that one turn takes from one socket, so that a flood on one does not silence the others."""
+
+log = logging.getLogger("supplierd.distribution")
+
+
+class Distribution:
+    """Supplier and sockets, joined.
+
+    Args:
+        supplier: decides and counts.
+        inboxes, controls: bound sockets.
+        links: opens workers' sockets.
+        max_message: largest accepted frame message, bytes.
+    """
+
+    def __init__(
+        self,
+        supplier: Supplier,
+        inboxes: Sequence[Inbox],
+        controls: Sequence[ControlChannel],
+        links: LinkFactory,
+        max_message: int,
+    ) -> None:
+        self.supplier = supplier
+        self._inboxes = inboxes
+        self._controls = controls
+        self._sessions = Sessions()
+        self._push_links: dict[str, Link] = {}
+        self._repeating = Repeating(log)
+        self._dialogue = Dialogue(supplier, self._sessions, links, self._deliver, self._repeating)
+        self._max_message = max_message
+        self._ticked_at = self._swept_at = time.monotonic()
+        self._poller = zmq.Poller()
+        for socket in (*(i.socket for i in inboxes), *(c.socket for c in controls)):
+            self._poller.register(socket, zmq.POLLIN)
+        self._conditions: dict[str, str] = {}
+        self._epochs: dict[str, int] = {}
+
+    def add_push_link(self, worker_name: str, link: Link) -> None:
+        """Feed a configured push worker through `link`, whenever a peer is there."""
+        self._push_links[worker_name] = link
+
+    def wake_on(self, descriptor: int) -> None:
+        """End a turn's wait when this file descriptor can be read."""
+        self._poller.register(descriptor, zmq.POLLIN)
+
+    def turn(self) -> None:
+        """One turn of the loop: wait for something to happen, at most until the next tick, and do it.
+
+        Demands are heard before frames are taken: a worker that is ready gets the frame that is just arriving.
+        """
+        wait_ms = math.ceil((self._ticked_at + TICK - time.monotonic()) * 1e3)
+        ready = dict(self._poller.poll(max(0, wait_ms)))
+        now = time.monotonic()
+        for channel in self._controls:
+            if channel.socket in ready:
+                self._hear(channel, now)
+        for inbox in self._inboxes:
+            if inbox.socket in ready:
+                self._take_newest(inbox)
+        if now - self._ticked_at >= TICK:
+            self._ticked_at = now
+            for delivery in self.supplier.tick(now):
+                self._deliver(delivery, now)
+            if now - self._swept_at >= SWEEP:
+                self._swept_at = now
+                self._sweep(now)
+        askers = self._dialogue.take_askers()
+        if askers:
+            message = msgpack.packb({"type": "snapshot", "snapshot": self.snapshot().to_wire()})
+            for peer in askers:
+                peer.channel.send(peer, message)
+
+    def snapshot(self) -> snapshot.Snapshot:
+        """The supplier's counts, now."""
+        return snapshot.take(self.supplier, time.monotonic(), time.time())
+
+    def stop(self, reason: str) -> None:
+        """Take no more frames, and tell the workers."""
+        for inbox in self._inboxes:
+            inbox.close()
+        self._dialogue.say_goodbye(reason)
+        for session in self._sessions:
+            self._sessions.close(session.worker.name)
+        for link in self._push_links.values():
+            link.close()
+        for channel in self._controls:
+            channel.close()
+
+    # --- frames -----------------------------------------------------------------------------------------------------
+
+    def _take_newest(self, inbox: Inbox) -> None:
+        """Take what lies in an inbox: of a conflated one each message, of a plain one the newest of each publisher."""
+        newest: dict[tuple[str, int], tuple[frame.Header, zmq.Frame]] = {}
+        for _ in range(BURST):
+            now = time.monotonic()
+            former = inbox.socket
+            try:
+                message = inbox.receive()
+                if message is None:
+                    break
+                if len(message) > self._max_message:
+                    raise WireError(
+                        "oversized",
+                        f"a frame message has {len(message)} bytes, inbox.max_message_bytes is {self._max_message}",
+                    )
+                header = frame.decode(message.buffer)
+            except MultipartError as error:
+                self._dialogue.reject(WireError("multipart", str(error)), now, "inbox")
+                self._poller.unregister(former)
+                self._poller.register(inbox.socket, zmq.POLLIN)
+                break
+            except WireError as error:
+                self._dialogue.reject(error, now, "inbox")
+                continue
+            if inbox.conflate:
+                self._accept(header, message, now)
+            else:
+                newest[header.stream, header.epoch] = header, message
+        for header, message in newest.values():
+            self._accept(header, message, time.monotonic())
+
+    def _accept(self, header: frame.Header, message: zmq.Frame, now: float) -> None:
+        """Distribute one frame that arrived at `now`."""
+        arrived = Frame(header.stream, header.boot, header.epoch, header.seq, header.unsent, message)
+        try:
+            deliveries = self.supplier.frame(arrived, now)
+        except FrameRefusedError as refused:
+            self._repeating.event(
+                f"frame:{header.stream}:{refused.reason}", now, f"frame refused: {refused}", stream=header.stream
+            )
+            return
+        for delivery in deliveries:
+            self._deliver(delivery, now)
+        self.supplier.distribution.observe(time.monotonic() - now)
+
+    def _deliver(self, delivery: Delivery, now: float) -> None:
+        """Send the frame that the supplier has moved under way."""
+        worker, mailbox = delivery
+        if worker.policy.push:
+            link: Link | None = self._push_links[worker.name]
+        else:
+            session = self._sessions.get(worker.name)
+            link = session.link if session else None
+        assert mailbox.in_flight is not None
+        if link is None or not link.send(mailbox.in_flight.message):
+            self.supplier.undelivered(delivery)
+        elif worker.policy.push:
+            self.supplier.pushed(delivery, now)
+
+    # --- everything else --------------------------------------------------------------------------------------------
+
+    def _hear(self, channel: ControlChannel, now: float) -> None:
+        for _ in range(BURST):
+            heard = channel.receive()
+            if heard is None:
+                return
+            self._dialogue.hear(*heard, now)
+
+    def _sweep(self, now: float) -> None:
+        """Look who is still there, count strangers, and log what has changed."""
+        for session in self._sessions:
+            if session.lost(now):
+                self._sessions.close(session.worker.name)
+                self.supplier.disconnected(session.worker, now)
+        for name, link in self._push_links.items():
+            worker = self.supplier.workers[name]
+            if link.connected() and not worker.connected:
+                self.supplier.open_push_worker(worker, now)
+            elif worker.connected and not link.connected():
+                self.supplier.disconnected(worker, now)
+        strangers = self._sessions.strangers() + sum(link.strangers() for link in self._push_links.values())
+        strangers += sum(inbox.strangers() for inbox in self._inboxes)
+        strangers += sum(channel.strangers() for channel in self._controls)
+        if strangers:
+            self.supplier.rejected["no_handshake"] += strangers
+            self._repeating.event("stranger", now, "connection without a handshake refused", count=strangers)
+        self._log_changes(now)
+
+    def _log_changes(self, now: float) -> None:
+        for worker in self.supplier.workers.values():
+            quiet = worker.state in (State.WAITING, State.BUSY)
+            condition = "active" if quiet else worker.state.value
+            before = self._conditions.get(worker.name, State.GONE.value)
+            self._conditions[worker.name] = condition
+            if condition != before and not (condition == State.GONE.value and not worker.following):
+                level = logging.INFO if quiet else logging.WARNING
+                event(log, level, f"worker {condition}", worker=worker.name, before=before)
+        for stream in self.supplier.streams.values():
+            if stream.epoch != self._epochs.get(stream.name, 0):
+                self._epochs[stream.name] = stream.epoch
+                event(log, logging.INFO, "stream has a new publisher", stream=stream.name, epoch=stream.epoch)
+            silent = stream.last_frame_at is not None and (
+                now - stream.last_frame_at >= self.supplier.settings.stream_timeout
+            )
+            condition = "silent" if silent else "live"
+            before = self._conditions.get(f"stream {stream.name}", "live")
+            self._conditions[f"stream {stream.name}"] = condition
+            if condition != before:
+                level = logging.WARNING if silent else logging.INFO
+                event(log, level, f"stream {condition}", stream=stream.name, last_seq=stream.last_seq)

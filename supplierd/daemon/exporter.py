@@ -1,0 +1,160 @@
+"""The Prometheus endpoint, in a process of its own.
+
+Rendering a scrape takes tens of milliseconds of Python. In a thread of the daemon it would hold the interpreter's lock
+against the loop at every send; here it costs the loop one snapshot. The daemon binds the address and hands the socket
+over, so that an address in use is an error at its start; the exporter asks over the control channel like any monitor,
+and ends when its standard input does: with the daemon, however that dies.
+"""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+import zmq
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+import supplierd
+from supplierd.core.snapshot import Snapshot
+from supplierd.metrics import SnapshotCollector
+from supplierd.transport.monitor import Monitor, NoAnswerError
+from supplierd.wire import control
+
+ANSWER_TIMEOUT: Final = 2.0
+"""Seconds for the daemon's loop to answer; it takes well under a millisecond, and Prometheus gives a scrape 10 s."""
+REQUEST_TIMEOUT: Final = 5.0
+"""Seconds for a client to send its request."""
+BACKLOG: Final = 16
+NICENESS: Final = 5
+"""Frames go first where a core is short."""
+RESTART_AFTER: Final = 1.0
+
+
+class Exporter:
+    """The daemon's handle on the exporter process.
+
+    Args:
+        address: host and port of /metrics.
+        control_endpoint: where the exporter asks for snapshots.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+
+    def __init__(self, address: tuple[str, int], control_endpoint: str) -> None:
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._listener = socket.create_server(address, family=family, backlog=BACKLOG)
+        self._control_endpoint = control_endpoint
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = float("-inf")
+
+    @property
+    def port(self) -> int:
+        """The port bound."""
+        return int(self._listener.getsockname()[1])
+
+    def keep_running(self, now: float) -> int | None:
+        """Start the process, or start it again; the exit status of one that has ended since the last call."""
+        ended = self._process.poll() if self._process else None
+        if self._process is None or ended is not None:
+            if now - self._started_at < RESTART_AFTER:
+                return None
+            self._started_at = now
+            descriptor = self._listener.fileno()
+            command = [sys.executable, "-m", "supplierd.daemon.exporter"]
+            command += ["--fd", str(descriptor), "--control", self._control_endpoint, "--daemon-pid", str(os.getpid())]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[descriptor])
+        return ended
+
+    def stop(self) -> None:
+        """End the process and free the address."""
+        self._listener.close()
+        if self._process is not None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._process.kill()
+            self._process.wait()
+
+
+def application(render: Callable[[str | None], tuple[bytes, str]]) -> Callable[..., Iterable[bytes]]:
+    """The WSGI application: /metrics, and one line for whoever comes by.
+
+    Args:
+        render: from the Accept header to the exposition and its content type; raises NoAnswerError.
+    """
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        status, kind, body = "200 OK", "text/plain; charset=utf-8", b"supplierd: the metrics are at /metrics\n"
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            status, body = "405 Method Not Allowed", b"use GET\n"
+        elif environ["PATH_INFO"] == "/metrics":
+            try:
+                body, kind = render(environ.get("HTTP_ACCEPT"))
+            except NoAnswerError as error:
+                status, body = "503 Service Unavailable", f"{error}\n".encode()
+        elif environ["PATH_INFO"] != "/":
+            status, body = "404 Not Found", b"the metrics are at /metrics\n"
+        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+
+    return app
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def __init__(self, listener: socket.socket) -> None:
+        super().__init__(("", 0), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_name, self.server_port = listener.getsockname()[:2]
+        self.setup_environ()
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = REQUEST_TIMEOUT
+
+    def log_message(self, format: str, *args: object) -> None:
+        """A scrape is not an event."""
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    parser = argparse.ArgumentParser(prog="supplierd.daemon.exporter")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--control", required=True)
+    parser.add_argument("--daemon-pid", type=int, required=True)
+    arguments = parser.parse_args()
+    os.nice(NICENESS)
+    monitor, one_at_a_time = Monitor(arguments.control), threading.Lock()
+
+    def fetch() -> Snapshot:
+        with one_at_a_time:
+            return Snapshot.from_wire(monitor.snapshot(ANSWER_TIMEOUT))
+
+    registry = CollectorRegistry()
+    build = {"version": supplierd.__version__, "wire": str(control.VERSION), "libzmq": zmq.zmq_version()}
+    registry.register(SnapshotCollector(fetch, build))
+    ProcessCollector(pid=lambda: arguments.daemon_pid, registry=registry)
+
+    def render(accept: str | None) -> tuple[bytes, str]:
+        encode, kind = choose_encoder(accept or "")
+        return encode(registry), kind
+
+    server = _Server(socket.socket(fileno=arguments.fd))
+    server.set_app(application(render))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

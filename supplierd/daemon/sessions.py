@@ -1,0 +1,75 @@
+"""Which link and which peer belong to which worker: the transport's side of a session."""
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from supplierd.core.worker import Worker
+from supplierd.transport.control import Peer
+from supplierd.transport.link import Link
+
+CONNECT_GRACE = 10.0
+"""Seconds that a worker has to connect to its link after it joined."""
+
+
+@dataclass(slots=True)
+class Session:
+    """A worker's session.
+
+    Attributes:
+        worker: whose it is.
+        link: its socket.
+        peer: where it spoke from last; None for a push worker.
+        welcome: the answer to its JOIN, should that be repeated.
+        opened_at: seconds, monotonic.
+    """
+
+    worker: Worker
+    link: Link
+    peer: Peer | None
+    welcome: bytes
+    opened_at: float
+
+    def lost(self, now: float) -> bool:
+        """Whether the worker's connection is gone, or did not come in time."""
+        if self.link.connected():
+            return False
+        return self.link.was_connected or now - self.opened_at >= CONNECT_GRACE
+
+
+class Sessions:
+    """All sessions, by worker's name."""
+
+    def __init__(self) -> None:
+        self._by_worker: dict[str, Session] = {}
+        self._strangers = 0
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._by_worker.values()))
+
+    def get(self, worker_name: str) -> Session | None:
+        """The session of a worker, if it has one."""
+        return self._by_worker.get(worker_name)
+
+    def add(self, session: Session) -> None:
+        """Enter a session; the worker must have none."""
+        assert session.worker.name not in self._by_worker
+        self._by_worker[session.worker.name] = session
+
+    def close(self, worker_name: str) -> Session | None:
+        """End a worker's session, if it has one, and close its link."""
+        session = self._by_worker.pop(worker_name, None)
+        if session is not None:
+            self._strangers += session.link.strangers()
+            session.link.close()
+        return session
+
+    def strangers(self) -> int:
+        """Connections to links that failed to shake hands since the last call."""
+        count, self._strangers = self._strangers, 0
+        return count + sum(session.link.strangers() for session in self._by_worker.values())
+
+
+def new_session_number() -> int:
+    """A number that nobody can guess: knowing it is what lets a peer speak for the session."""
+    return secrets.randbits(63) | 1
