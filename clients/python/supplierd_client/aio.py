@@ -1,0 +1,118 @@
+"""The worker for asyncio: the same session and sockets, waited for by the event loop."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from supplierd_client.channel import Channel
+from supplierd_client.frame import Frame
+from supplierd_client.sockets import ProcessGuard
+
+
+class AsyncWorker:
+    """A named consumer of one or more streams, for asyncio.
+
+    As Worker, with `async for frame in worker` and `await worker.read()`. It belongs to one event loop; one task reads
+    at a time, any may call `close`. A cancelled read loses nothing: the next one goes on with its demand.
+
+    Args: those of Worker.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        streams: Sequence[str] = ("*",),
+        control: str | None = None,
+        *,
+        target_fps: float | None = None,
+        max_age: float | None = None,
+        runtime_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.name = name
+        self._guard = ProcessGuard("AsyncWorker")
+        self._channel = Channel(name, streams, control, target_fps=target_fps, max_age=max_age, runtime_dir=runtime_dir)
+        self._lock = asyncio.Lock()
+        self._closing = False
+        self._something = asyncio.Event()
+
+    async def read(self, timeout: float | None = None) -> Frame | None:  # noqa: ASYNC109  # the blocking worker's signature
+        """The freshest frame, as soon as there is one that this worker has not had.
+
+        Args:
+            timeout: seconds to wait; None: for ever.
+
+        Returns:
+            A frame; None when the time is over, or the worker is closed.
+
+        Raises:
+            RefusedError, TakenOverError, ForkedError: as Worker.read.
+        """
+        self._guard.check()
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        async with self._lock:
+            if self._closing:
+                return None
+            self._channel.ask()
+            loop = asyncio.get_running_loop()
+            watched: list[int] = []
+            try:
+                while not self._closing:
+                    self._something.clear()
+                    frame = self._channel.step()
+                    if frame is not None:
+                        return frame
+                    now = time.monotonic()
+                    if now >= deadline:
+                        return None
+                    watched = self._watch(loop, watched)
+                    if self._channel.pending():
+                        continue  # ZeroMQ's descriptors tell of changes only, so look once more after watching them
+                    wait = min(self._channel.next_at, deadline) - now
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(None if wait == float("inf") else max(0.0, wait)):
+                            await self._something.wait()
+            finally:
+                for descriptor in watched:
+                    loop.remove_reader(descriptor)
+        return None
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, watched: list[int]) -> list[int]:
+        """Have the loop watch the sockets that there are now."""
+        wanted = self._channel.descriptors()
+        for descriptor in watched:
+            if descriptor not in wanted:
+                loop.remove_reader(descriptor)
+        for descriptor in wanted:
+            loop.add_reader(descriptor, self._something.set)
+        return wanted
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closing
+
+    async def close(self) -> None:
+        """Take leave. A waiting `read` ends, and an iteration with it. May be called more than once."""
+        if self._guard.forked or self._closing:
+            return
+        self._closing = True
+        self._something.set()
+        async with self._lock:
+            self._channel.close()
+
+    async def __aiter__(self) -> AsyncIterator[Frame]:
+        while (frame := await self.read()) is not None:
+            yield frame
+            del frame
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,98 @@
+"""A frame in a worker's hands: views on memory that nobody copies and nobody can write."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from supplierd.wire import frame as wire
+from supplierd.wire.endpoints import machine_boot_id
+
+_BOOT = machine_boot_id()
+
+
+def age_of(header: wire.Header) -> float:
+    """Seconds since a frame's capture: by CLOCK_MONOTONIC where it was captured on this machine since its last boot,
+    else by the wall clocks, whose difference between the machines is then part of the result."""
+    if header.boot == _BOOT:
+        return (time.monotonic_ns() - header.captured_mono) / 1e9
+    return (time.time_ns() - header.captured_wall) / 1e9
+
+
+class Frame:
+    """One frame.
+
+    Attributes:
+        array: the frame as a read-only NumPy array, of the shape and dtype that were published; for an encoding
+            other than "raw" a one-dimensional uint8 array of the encoded bytes, as cv2.imdecode wants it.
+        data: the same bytes as a read-only memoryview.
+        stream: name of its stream.
+        seq: its number; gaps are frames that this worker did not see.
+        epoch: its publisher's run: seq begins again at 1 in a new one.
+        encoding: "raw", or the name that the publisher gave, like "jpeg".
+        captured_at: capture time, Unix seconds.
+        age: seconds from capture until the worker was given it.
+        same_clock: whether `age` is exact (one machine's monotonic clock) or as good as two wall clocks agree.
+        metadata: what the publisher added.
+    """
+
+    __slots__ = ("_header", "_owner", "age", "array", "data")
+
+    def __init__(self, header: wire.Header, array: npt.NDArray[np.uint8], age: float, owner: Any = None) -> None:
+        self._header = header
+        self._owner = owner
+        self.age = age
+        self.array: npt.NDArray[Any] = array
+        self.data = array.data
+        if header.encoding == wire.RAW:
+            self.array = array.view(header.dtype).reshape(header.shape)
+
+    @property
+    def stream(self) -> str:
+        """Name of its stream."""
+        return self._header.stream
+
+    @property
+    def seq(self) -> int:
+        """Its number."""
+        return self._header.seq
+
+    @property
+    def epoch(self) -> int:
+        """Its publisher's run."""
+        return self._header.epoch
+
+    @property
+    def encoding(self) -> str:
+        """How the payload is encoded."""
+        return self._header.encoding
+
+    @property
+    def captured_at(self) -> float:
+        """Capture time, Unix seconds."""
+        return self._header.captured_wall / 1e9
+
+    @property
+    def same_clock(self) -> bool:
+        """Whether `age` was taken with one clock."""
+        return self._header.boot == _BOOT
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the publisher added."""
+        return self._header.metadata
+
+    def __repr__(self) -> str:
+        shape = "×".join(map(str, self.array.shape))
+        return (
+            f"<Frame {self.stream} {self.seq}: {self.encoding} {shape} {self.array.dtype}, {self.age * 1e3:.1f} ms old>"
+        )
+
+
+def inline_payload(message: memoryview, header: wire.Header) -> npt.NDArray[np.uint8]:
+    """The payload that follows the header in a message, as a read-only view."""
+    array = np.frombuffer(message, np.uint8, header.payload_size, header.payload_offset)
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,185 @@
+"""The publisher: puts a stream's newest frame into the daemon's inbox, and never waits for anybody."""
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import zmq
+
+from supplierd.wire import frame as wire
+from supplierd.wire.endpoints import machine_boot_id
+from supplierd.wire.names import check_name
+from supplierd_client.sockets import ProcessGuard, connect, default_inbox
+
+CONNECT_WAIT: Final = 0.25
+"""Seconds that the constructor waits for a daemon, so that a script's first frame finds it; a handshake takes 3 ms."""
+CLOSE_WAIT: Final = 0.05
+"""Seconds after its publication that the last frame is given to get through when the publisher closes: closing a socket
+destroys what it has not yet written."""
+ZERO_COPY_FROM: Final = 256 * 1024
+"""Bytes of a message from which handing it to libzmq by reference is cheaper than a copy."""
+
+Payload = npt.NDArray[Any] | bytes | bytearray | memoryview
+
+
+class Publisher:
+    """Publishes the frames of one stream.
+
+    May be used by several threads. After a restart of the daemon it reconnects by itself. Each Publisher is an epoch of
+    its stream: its frames supersede those of an earlier one.
+
+    Args:
+        stream: 1 to 64 characters of A-Z a-z 0-9 . _ -, beginning with a letter or digit.
+        inbox: the daemon's endpoint; None: the one in the runtime directory.
+        shared_memory: "auto", "on" or "off".
+        runtime_dir: an absolute path; None: as the daemon chooses it.
+
+    Attributes:
+        published: frames published so far, the last one's seq.
+        unsent: how many of them found no daemon.
+
+    Raises:
+        ValueError: a name, an endpoint or a path is not allowed.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        inbox: str | None = None,
+        *,
+        shared_memory: str = "auto",
+        runtime_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.stream = check_name("stream", stream)
+        self.endpoint = inbox or default_inbox(runtime_dir)
+        self.epoch = time.monotonic_ns()
+        self.published = 0
+        self.unsent = 0
+        self._boot = machine_boot_id()
+        self._lock = threading.Lock()
+        self._guard = ProcessGuard("Publisher")
+        self._published_at = float("-inf")
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = connect(self._context, zmq.PUSH, self.endpoint, conflate=True)
+        self._closed = False
+        self._socket.poll(round(CONNECT_WAIT * 1e3), zmq.POLLOUT)
+
+    def publish(
+        self,
+        payload: Payload,
+        captured_at: float | None = None,
+        encoding: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Publish a frame. Never blocks: without a daemon the frame is dropped, and counted; a frame that the daemon
+        has not fetched is replaced.
+
+        Args:
+            payload: a NumPy array of numbers (sent with its dtype and shape), or bytes. It is copied before the call
+                returns, so the caller may go on writing to it.
+            captured_at: capture time, Unix seconds; None: now.
+            encoding: None: "raw" for an array, "bytes" for bytes; else a name like "jpeg" for bytes (or a uint8 array)
+                that are encoded so.
+            metadata: a small map of what msgpack can pack; workers find it at frame.metadata.
+
+        Returns:
+            The frame's seq: 1, 2, 3 …
+
+        Raises:
+            ValueError: an empty payload, an array that is not of plain numbers, metadata that cannot be packed.
+            ForkedError: called in a forked child.
+        """
+        self._guard.check()
+        content, encoding, dtype, shape = _describe(payload, encoding)
+        mono, wall = time.monotonic_ns(), time.time_ns()
+        if captured_at is not None:
+            captured = round(captured_at * 1e9)
+            mono, wall = mono - (wall - captured), captured
+        with self._lock:
+            if self._closed:
+                raise ValueError(f"the publisher of {self.stream} is closed")
+            seq = self.published + 1
+            header = wire.Header(
+                self.stream,
+                self.epoch,
+                self._boot,
+                seq,
+                wall,
+                mono,
+                self.unsent,
+                encoding,
+                dtype,
+                shape,
+                metadata or {},
+            )
+            message = b"".join((wire.encode_head(header), content))
+            self.published = seq
+            self._published_at = time.monotonic()
+            try:
+                self._socket.send(message, zmq.NOBLOCK, copy=len(message) < ZERO_COPY_FROM)
+            except zmq.Again:
+                self.unsent += 1
+        return seq
+
+    @property
+    def connected(self) -> bool:
+        """Whether a daemon is there now."""
+        self._guard.check()
+        with self._lock:
+            return not self._closed and bool(self._socket.poll(0, zmq.POLLOUT))
+
+    def close(self) -> None:
+        """Stop publishing; the last frame is given a moment to get through. May be called more than once."""
+        if self._guard.forked:
+            return
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            time.sleep(max(0.0, self._published_at + CLOSE_WAIT - time.monotonic()))
+            self._socket.close(linger=0)
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.close()
+
+
+def _describe(payload: Payload, encoding: str | None) -> tuple[memoryview, str, str, tuple[int, ...]]:
+    """A payload's bytes, and its encoding, dtype and shape for the header.
+
+    Raises:
+        ValueError: it is empty or cannot be described.
+    """
+    if isinstance(payload, np.ndarray):
+        array = np.ascontiguousarray(payload)
+        if array.dtype.kind not in "biufc":
+            raise ValueError(f"an array of dtype {array.dtype} cannot be published: use one of plain numbers")
+        dtype, shape = array.dtype.str, array.shape
+        content = array.reshape(-1).view(np.uint8).data
+        encoding = encoding or wire.RAW
+    else:
+        content = memoryview(payload).cast("B")
+        dtype, shape = "|u1", (len(content),)
+        encoding = encoding or "bytes"
+    if not content.nbytes:
+        raise ValueError("an empty payload cannot be published: a frame has at least one byte")
+    if len(shape) > wire.MAX_DIMENSIONS:
+        raise ValueError(f"an array of {len(shape)} dimensions cannot be published, at most {wire.MAX_DIMENSIONS} can")
+    if not 0 < len(encoding) <= wire.MAX_ENCODING_LENGTH or not encoding.isprintable():
+        raise ValueError(f"encoding {encoding!r:.80} is not 1 to {wire.MAX_ENCODING_LENGTH} printable characters")
+    return content, encoding, dtype, shape

@@ -1,0 +1,125 @@
+"""The worker: asks the daemon for the freshest frame, one at a time.
+
+All protocol is in session.py; here are the waiting and the threads. Whoever holds the lock owns the sockets; `close`
+from another thread wakes the reader through an event descriptor, and closes the sockets when it has let go.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from supplierd_client.channel import Channel
+from supplierd_client.frame import Frame
+from supplierd_client.sockets import ProcessGuard
+
+
+class Worker:
+    """A named consumer of one or more streams.
+
+    Iterating, or `read`, blocks until a frame is there, and always gives the freshest one: never an older one after a
+    newer one, never one from a queue. Between reads nothing is sent, and nothing need be done. A restart of the daemon
+    is waited out. One thread reads at a time; `close` may be called from any.
+
+    Args:
+        name: 1 to 64 characters of A-Z a-z 0-9 . _ -. A second worker of the same name takes over from the first.
+        streams: names of streams, or ["*"] for all that there are and will be.
+        control: the daemon's endpoint; None: the one in the runtime directory.
+        target_fps: frames a second (of each stream) that this worker wants to be promised: frames beyond this rate are
+            left out by contract and do not count as dropped. None: as many as it can take.
+        max_age: seconds; an older frame is refused, and the next one asked for. None: any age.
+        runtime_dir: an absolute path; None: as the daemon chooses it.
+
+    Raises:
+        ValueError: a name, an endpoint, a rate or a path is not allowed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        streams: Sequence[str] = ("*",),
+        control: str | None = None,
+        *,
+        target_fps: float | None = None,
+        max_age: float | None = None,
+        runtime_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.name = name
+        self._guard = ProcessGuard("Worker")
+        self._lock = threading.Lock()
+        self._closing = False
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            self._channel = Channel(
+                name, streams, control, target_fps=target_fps, max_age=max_age, runtime_dir=runtime_dir
+            )
+        except BaseException:
+            os.close(self._wake)
+            raise
+        self._channel.poller.register(self._wake, zmq.POLLIN)
+
+    def read(self, timeout: float | None = None) -> Frame | None:
+        """The freshest frame, as soon as there is one that this worker has not had.
+
+        Args:
+            timeout: seconds to wait; None: for ever; 0: only what is at hand.
+
+        Returns:
+            A frame; None when the time is over, or the worker is closed.
+
+        Raises:
+            RefusedError: the daemon does not want this worker; the text says why.
+            TakenOverError: another worker has joined under this name.
+            ForkedError: called in a forked child.
+        """
+        self._guard.check()
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        with self._lock:
+            channel = self._channel
+            channel.ask()
+            while not self._closing:
+                frame = channel.step()
+                if frame is not None:
+                    return frame
+                wait = min(channel.next_at, deadline) - time.monotonic()
+                if wait <= 0.0 and time.monotonic() >= deadline:
+                    return None
+                channel.poller.poll(None if wait == float("inf") else max(0, round(wait * 1e3 + 0.5)))
+        return None
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closing
+
+    def close(self) -> None:
+        """Take leave. A blocked `read` in another thread ends, and an iteration with it. May be called repeatedly."""
+        if self._guard.forked or self._closing:
+            return
+        self._closing = True
+        os.eventfd_write(self._wake, 1)
+        with self._lock:
+            self._channel.close()
+            os.close(self._wake)
+
+    def __iter__(self) -> Iterator[Frame]:
+        while (frame := self.read()) is not None:
+            yield frame
+            del frame
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.close()
