@@ -73,7 +73,7 @@ class StrangerCount:
     """Counts the connections to a listening socket that ended without a handshake: random bytes, a wrong key or socket
     type, somebody who only knocked.
 
-        """How many since the last call. To be called often: with 1000 events unread, libzmq's I/O thread waits."""
+    libzmq does not say which connection a finished handshake belongs to: it is taken for the longest waiting one.
     Where several greet at once a stranger may thus be counted late, but is counted once.
     """
 
@@ -83,7 +83,7 @@ class StrangerCount:
         self._greeting: dict[int, None] = {}  # descriptors, longest waiting first
 
     def take(self) -> int:
-        """How many since the last call. To be called often: libzmq's I/O thread waits when 1000 events lie unread."""
+        """How many since the last call. To be called often: with 1000 events unread, libzmq's I/O thread waits."""
         strangers = 0
         while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
             event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
