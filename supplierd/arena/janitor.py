@@ -1,0 +1,73 @@
+"""What the daemon sees of arenas without using them: their state, for metrics, and the ones whose owner is dead.
+
+An arena appears under its name with its owner's life lock held, and no owner comes back: once the lock is free the
+file can be removed, at any time and without a race. Readers that have it mapped keep what they hold.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import ArenaUnavailableError
+from .layout import open_arena, stream_of
+from .locks import LockFile
+
+
+class Removed(NamedTuple):
+    """An arena that was removed and the bytes of memory that it took."""
+
+    name: str
+    bytes: int
+
+
+class Sweep(NamedTuple):
+    """What a sweep found: arenas removed, arenas in use, and files that are none, or cannot be opened; left alone."""
+
+    removed: tuple[Removed, ...]
+    living: int
+    foreign: int
+
+
+class ArenaInfo(NamedTuple):
+    """The state of one arena; `bytes` of memory really taken, slots by state, and the owner's pid (0: unknown)."""
+
+    stream: str
+    pid: int
+    living: bool
+    slots: int
+    free: int
+    leased: int
+    writing: int
+    bytes: int
+
+
+def inspect(path: Path) -> ArenaInfo:
+    """Look at one arena. Raises FileNotFoundError, ArenaUnavailableError, OSError."""
+    fd, header = open_arena(path)
+    with closing(LockFile(fd)) as locks:
+        leased, writing = locks.count(header.slots)
+        free = header.slots - leased - writing
+        taken = os.fstat(fd).st_blocks * 512
+        stream = stream_of(path.name) or ""
+        return ArenaInfo(stream, header.pid, locks.owner_lives(), header.slots, free, leased, writing, taken)
+
+
+def remove_dead_arenas(directory: Path) -> Sweep:
+    """Unlink each arena in `directory` whose owner is dead. Raises OSError if the directory cannot be read."""
+    removed, living, foreign = [], 0, 0
+    for name in os.listdir(directory):
+        try:
+            info = inspect(directory / name) if stream_of(name) else None
+            if info and not info.living:
+                os.unlink(directory / name)
+                removed.append(Removed(name, info.bytes))
+                continue
+        except FileNotFoundError:  # its owner was quicker
+            continue
+        except (ArenaUnavailableError, OSError):
+            info = None
+        living, foreign = living + (info is not None), foreign + (info is None)
+    return Sweep(tuple(removed), living, foreign)

@@ -1,0 +1,112 @@
+"""Locks of an arena file: one byte for the owner's life, one for each slot, all of them OFD locks.
+
+An OFD lock belongs to an open file description. The kernel drops it when the last descriptor of that description is
+closed, however its process ends, so there is nothing to repair after a crash. Two rules follow and are kept here: the
+description that locks is never the one that maps (a mapping keeps its own alive), and a forked child closes its
+copies at once, so that it can neither drop nor prolong its parent's locks.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import weakref
+from fcntl import F_OFD_GETLK, F_OFD_SETLK, F_RDLCK, F_UNLCK, F_WRLCK, fcntl
+from functools import cache
+
+_FLOCK = struct.Struct("@hhqqi0q")  # l_type, l_whence, l_start, l_len, l_pid
+_LIFE = 0
+
+
+def _byte(slot: int) -> int:
+    """Where a slot's lock lies. No two are neighbours: the kernel merges those, and to split them again may fail."""
+    return 2 + 2 * slot
+
+
+@cache
+def _request(kind: int, start: int, length: int = 1) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, start, length, 0)
+
+
+class LockFile:
+    """The file descriptor that holds locks on one arena; it is closed with the object, and with it all locks end.
+
+    A file opened for reading can hold read locks only, so no reader can pass for an owner or a writer.
+    """
+
+    __slots__ = ("__weakref__", "fd")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        _OPEN.add(self)
+
+    def try_write(self, slot: int) -> bool:
+        """Take the slot for writing, without waiting. False: somebody holds it. Raises OSError."""
+        return self._try(F_WRLCK, _byte(slot))
+
+    def try_read(self, slot: int) -> bool:
+        """Take the slot for reading, without waiting. False: it is being written. Raises OSError."""
+        return self._try(F_RDLCK, _byte(slot))
+
+    def unlock(self, slot: int) -> None:
+        """Let go of the slot; nothing happens once the file is closed, for then the kernel has done it."""
+        if self.fd >= 0:
+            fcntl(self.fd, F_OFD_SETLK, _request(F_UNLCK, _byte(slot)))
+
+    def hold_life(self) -> None:
+        """Show that the arena's owner lives, until this file is closed. Raises OSError."""
+        if not self._try(F_WRLCK, _LIFE):
+            raise OSError(errno.EBUSY, "another process owns this arena")
+
+    def owner_lives(self) -> bool:
+        """Whether another open file holds the life lock. A reader's own lock on that byte does not count."""
+        return self._conflict(F_RDLCK, _LIFE, 1)[0] != F_UNLCK
+
+    def count(self, slots: int) -> tuple[int, int]:
+        """How many of the first `slots` slots others hold: (for reading, for writing)."""
+        found = {F_RDLCK: 0, F_WRLCK: 0}
+        ranges = [(_byte(0), _byte(slots))]
+        while ranges:
+            start, end = ranges.pop()
+            if start >= end:
+                continue
+            kind, first, length = self._conflict(F_WRLCK, start, end - start)
+            if kind == F_UNLCK:
+                continue
+            last = min(first + length, end) if length else end  # length 0: up to the end of the file
+            first = max(first, start)
+            found[kind] += (last + 1) // 2 - (first + 1) // 2
+            ranges += [(start, first), (last, end)]
+        return found[F_RDLCK], found[F_WRLCK]
+
+    def close(self) -> None:
+        """Close the file, and so drop every lock. Harmless when repeated."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+    def _try(self, kind: int, byte: int) -> bool:
+        try:
+            fcntl(self.fd, F_OFD_SETLK, _request(kind, byte))
+        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, as POSIX lets the system choose
+            return False
+        return True
+
+    def _conflict(self, kind: int, start: int, length: int) -> tuple[int, int, int]:
+        """(kind, start, length) of a lock of another file in the way of this one; kind F_UNLCK: there is none."""
+        answer = _FLOCK.unpack(fcntl(self.fd, F_OFD_GETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0)))
+        return answer[0], answer[2], answer[3]
+
+
+_OPEN: weakref.WeakSet[LockFile] = weakref.WeakSet()
+
+
+def _close_inherited() -> None:
+    for lock_file in list(_OPEN):
+        lock_file.close()
+
+
+os.register_at_fork(after_in_child=_close_inherited)

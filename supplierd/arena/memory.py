@@ -1,0 +1,100 @@
+"""Mapped memory, and how views of it tell that they are gone.
+
+A `Region` is the base of every array and view of one frame. CPython frees it with the last of them, at that moment it
+calls back, and so a lock can last exactly as long as somebody can see the frame: no sweep, no weak references.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+_MADV_POPULATE_READ = 22  # Linux 5.14; the mmap module has no name for it
+
+
+class Mapping:
+    """A whole arena file in memory, read-only unless `writable`; unmapped when nothing refers to it any more."""
+
+    __slots__ = ("_bytes", "_mmap", "address", "writable")
+
+    def __init__(self, fd: int, size: int, *, writable: bool = False) -> None:
+        self.writable = writable
+        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+        own = os.open(f"/proc/self/fd/{fd}", os.O_RDWR if writable else os.O_RDONLY)  # see the rule in locks.py
+        try:
+            self._mmap = mmap.mmap(own, size, access=access)
+        finally:
+            os.close(own)
+        self._bytes = np.frombuffer(self._mmap, np.uint8)
+        self.address: int = self._bytes.__array_interface__["data"][0]
+
+    def table(self, offset: int, entries: int) -> memoryview:
+        """`entries` native unsigned 64-bit integers at `offset`."""
+        return memoryview(self._mmap)[offset : offset + 8 * entries].cast("Q")
+
+    def populate(self, offset: int, size: int) -> None:
+        """Map these bytes (from a page on) for reading, where the kernel can, at the price of the faults it saves.
+
+        Raises OSError if they cannot be had (a hole in a sparse file, no room to fill it), instead of a SIGBUS later.
+        """
+        try:
+            self._mmap.madvise(_MADV_POPULATE_READ, offset, size)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a kernel older than 5.14 does without
+                raise
+
+    def discard(self, offset: int, size: int) -> None:
+        """Give the memory of these whole pages back to the system; they read as zero. Raises OSError."""
+        self._mmap.madvise(mmap.MADV_REMOVE, offset, size)
+
+
+class Region:
+    """Some bytes of a mapping; `ended` is called once, when the last view of them has died, in whatever thread.
+
+    That may be in the middle of any line, so `ended` must neither wait for a lock nor raise.
+    """
+
+    __slots__ = ("__array_interface__", "_ended", "_mapping")
+
+    def __init__(self, mapping: Mapping, offset: int, size: int, ended: Callable[[], object]) -> None:
+        self._mapping = mapping
+        self._ended: Callable[[], object] | None = ended
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (size,),
+            "data": (mapping.address + offset, not mapping.writable),
+        }
+
+    def disarm(self) -> None:
+        """Never call `ended`."""
+        self._ended = None
+
+    def bytes(self) -> npt.NDArray[np.uint8]:
+        """The bytes as an array; it, and all that is derived from it, keeps the region alive."""
+        return np.asarray(self)
+
+    def __del__(self) -> None:
+        if self._ended is not None:
+            self._ended()
+
+
+def plain_array(part: object) -> npt.NDArray[np.generic]:
+    """An array of any layout as it is, any other contiguous buffer as its bytes, without a copy.
+
+    Raises TypeError or ValueError for what is no plain data.
+    """
+    array = part if isinstance(part, np.ndarray) else np.frombuffer(memoryview(part), np.uint8)  # type: ignore[arg-type]
+    if array.dtype.hasobject:
+        raise ValueError(f"an array of {array.dtype} holds Python objects: expected numbers or bytes")
+    return array
+
+
+def copy(source: npt.NDArray[np.generic], target: npt.NDArray[np.uint8]) -> None:
+    """Copy an array of any layout into as many bytes; the interpreter's lock is free meanwhile."""
+    np.copyto(target.view(source.dtype).reshape(source.shape), source)

@@ -1,0 +1,343 @@
+"""The writing side of a publisher's arena: which slot comes next, and when memory and files are given back.
+
+Only the kernel knows whether a slot is free, so the writer tries locks: of slots that have memory first, the most
+recently published first, sparing the newest few. Fast readers are then served by a handful of warm slots with one lock
+and one unlock a frame, and memory is taken only as slots are really held. A frame too large for its slot moves the
+writer to a new arena. `_lock` guards everything; finalisers of slots only append to `_returned`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import ArenaClosedError, NoFreeSlotError, unavailable
+from .layout import MAX_FRAME, MAX_SLOTS, MIN_SLOTS, TABLE_OFFSET, Descriptor, Header, new_name, whole_pages
+from .locks import LockFile
+from .memory import Mapping, Region, copy, plain_array
+
+DEFAULT_SLOTS = 80  # 64 workers with a frame each, the daemon, the spared, the one being written, some to keep
+SPARED = 3  # a frame may be wanted but not leased on its way into the daemon, in its hands, on its way to a worker
+HEADROOM = 2  # slot size ÷ size of the first frame: costs address space only, and makes moves logarithmically rare
+MIN_SLOT_SIZE = 256 * 1024  # bytes; JPEG frames, however their size changes, then hardly ever move
+SHRINK = 8  # to a smaller arena once the largest of KEEP_WARM frames would have fit this many times into its slot
+KEEP_WARM = 256  # frames (8 s at 30 a second) after which a slot that was not needed gives its memory back …
+TRIM_EVERY = 16  # … one slot in so many frames, for to give back 6 MB takes up to 2 ms
+
+
+class WriterStats(NamedTuple):
+    """The state of a writer's arenas: slots by state (a spared one counts as free), bytes of memory really taken."""
+
+    arenas: int
+    slots: int
+    free: int
+    leased: int
+    writing: int
+    bytes: int
+
+
+class _Arena:
+    """One arena file of ours, and what its writer knows of each slot: always in exactly one of the pools, or lent."""
+
+    def __init__(self, path: Path, locks: LockFile, header: Header) -> None:
+        """Make of the nameless empty file that `locks` has open an arena at `path`. Raises OSError."""
+        self.path, self.locks, self.header = path, locks, header
+        os.fchmod(locks.fd, 0o640)  # the directory decides who gets here, not this process's umask
+        os.ftruncate(locks.fd, header.file_size)
+        os.posix_fallocate(locks.fd, 0, header.slots_offset)
+        os.pwrite(locks.fd, header.pack(), 0)
+        self.mapping = Mapping(locks.fd, header.file_size, writable=True)
+        self.table = self.mapping.table(TABLE_OFFSET, header.slots)
+        self.spared: deque[int] = deque()  # the newest published, the newest last
+        self.warm: list[int] = []  # have memory; the most recently published last
+        self.cold = list(reversed(range(header.slots)))  # have none
+        self.depth = 0  # how far from the end of `warm` the last free slot was found
+        self.lent = 0
+        self.allocated = [0] * header.slots  # bytes
+        self.published_at = [0] * header.slots  # in frames of the writer
+        self.last_published = 0
+        self.largest = 0  # bytes, since the last review
+        self.generation = 0
+        locks.hold_life()
+        # With a descriptor given, Python calls linkat and follows the link: the file appears complete and locked.
+        os.link(f"/proc/self/fd/{locks.fd}", path, src_dir_fd=locks.fd, follow_symlinks=True)
+
+    def take(self, size: int) -> int:
+        """Lend a free slot with memory for `size` bytes. Raises NoFreeSlotError, OSError."""
+        slot = self._lock_warm()
+        pool = self.cold if slot is None else self.warm
+        if slot is None:
+            slot = next(filter(self.locks.try_write, reversed(self.cold)), None)
+        if slot is None:
+            raise NoFreeSlotError(f"all {self.header.slots} slots of {self.path.name} are held: the frame goes inline")
+        try:
+            self._allocate(slot, whole_pages(size))
+        except OSError:
+            self.locks.unlock(slot)
+            raise
+        pool.remove(slot)
+        self.generation += 2
+        self.table[slot] = self.generation - 1
+        self.lent += 1
+        return slot
+
+    def _lock_warm(self) -> int | None:
+        """Lock the warmest slot that is free, or nearly: begin one warmer than where one was free the last time.
+
+        With many frames held that saves trying all of them each time (64: 2 instead of 60 tries).
+        """
+        count = len(self.warm)
+        start = min(max(self.depth - 1, 0), count)
+        for depth in chain(range(start, count), reversed(range(start))):
+            slot = self.warm[count - 1 - depth]
+            if self.locks.try_write(slot):
+                self.depth = depth
+                return slot
+        return None
+
+    def publish(self, slot: int, now: int, spare: int) -> int:
+        """End a loan with a frame; its generation."""
+        self.lent -= 1
+        self.published_at[slot] = self.last_published = now
+        self.spared.append(slot)
+        if len(self.spared) > spare:
+            self.warm.append(self.spared.popleft())
+        generation = self.table[slot] + 1
+        self.table[slot] = generation
+        self.locks.unlock(slot)
+        return generation
+
+    def take_back(self, slot: int) -> None:
+        """End a loan without a frame."""
+        self.lent -= 1
+        self.warm.append(slot)
+        self.locks.unlock(slot)
+
+    def trim(self, before: int) -> None:
+        """Give back the memory of one free slot that was last published before frame `before`."""
+        for slot in self.warm:
+            if self.published_at[slot] < before and self.locks.try_write(slot):
+                self.table[slot] = 0
+                with suppress(OSError):  # a file system that cannot do so keeps it
+                    self.mapping.discard(self.header.offset(slot), self.allocated[slot])
+                    self.allocated[slot] = 0
+                    self.warm.remove(slot)
+                    self.cold.append(slot)
+                self.locks.unlock(slot)
+                return
+
+    def _allocate(self, slot: int, size: int) -> None:
+        if self.allocated[slot] < size:
+            os.posix_fallocate(self.locks.fd, self.header.offset(slot), size)
+            self.allocated[slot] = size
+
+
+class Slot:
+    """A slot lent for writing one frame; given back when it is committed, abandoned, or simply forgotten.
+
+    Until then nobody else reads or writes it. After `commit` the frame is everybody's: whoever kept an array of
+    `memory` must not write through it any more. After `abandon` the slot is lent again when no such array is left.
+    """
+
+    __slots__ = ("_arena", "_index", "_region", "_writer", "size")
+
+    def __init__(self, writer: ArenaWriter, arena: _Arena, index: int, size: int) -> None:
+        self._writer, self._arena, self._index = writer, arena, index
+        self.size = size
+        forgotten = partial(writer._returned.append, (arena, index))
+        self._region: Region | None = Region(arena.mapping, arena.header.offset(index), size, forgotten)
+
+    @property
+    def memory(self) -> memoryview:
+        """`size` writable bytes, with whatever was there before. Raises ArenaClosedError after commit or abandon."""
+        return self.bytes().data
+
+    def bytes(self) -> npt.NDArray[np.uint8]:
+        """The same as an array."""
+        return self._open().bytes()
+
+    def as_array(self, dtype: npt.DTypeLike, shape: Sequence[int]) -> npt.NDArray[np.generic]:
+        """The same as an array of this shape. Raises ValueError or TypeError when that is not `size` bytes of data."""
+        return self.bytes().view(dtype).reshape(tuple(shape))
+
+    def commit(self, size: int | None = None) -> Descriptor:
+        """Make the first `size` bytes (default: all) a frame and name it. Raises ValueError, ArenaClosedError."""
+        region = self._open()
+        size = self.size if size is None else size
+        if not 0 < size <= self.size:
+            raise ValueError(f"cannot commit {size} bytes: expected 1 to {self.size}, the size that was acquired")
+        arena, index = self._arena, self._index
+        generation = self._writer._publish(arena, index, size)
+        region.disarm()
+        self._region = None
+        return Descriptor(arena.path.name, index, generation, arena.header.offset(index), size)
+
+    def abandon(self) -> None:
+        """Give the slot back without a frame. May be repeated."""
+        self._region = None
+
+    def _open(self) -> Region:
+        if self._region is None:
+            raise ArenaClosedError("this slot was committed or abandoned: acquire another one")
+        return self._region
+
+
+class ArenaWriter:
+    """The arenas of one stream's publisher, at most one of which takes new frames. Safe to use from several threads.
+
+    `slots` (4 to 1024) is how many frames can be held at once, `spare` how many of the newest are never replaced.
+    Nothing is created before the first frame. A child forked from the process cannot use it and does not disturb it.
+    """
+
+    def __init__(self, directory: Path, stream: str, *, slots: int = DEFAULT_SLOTS, spare: int = SPARED) -> None:
+        new_name(stream)
+        if not MIN_SLOTS <= slots <= MAX_SLOTS:
+            raise ValueError(f"{slots} slots: expected {MIN_SLOTS} to {MAX_SLOTS}")
+        if not 0 <= spare < slots:
+            raise ValueError(f"{spare} spared slots: expected 0 to {slots - 1}, fewer than there are slots")
+        self._directory, self._stream, self._slots, self._spare = directory, stream, slots, spare
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._returned: deque[tuple[_Arena, int]] = deque()
+        self._arena: _Arena | None = None
+        self._retired: list[_Arena] = []
+        self._published = 0
+        self._linked: set[Path] = set()
+        self._unlink = weakref.finalize(self, _unlink_all, self._linked, self._pid)
+
+    def acquire(self, size: int) -> Slot:
+        """Lend a free slot for a frame of up to `size` bytes. Never waits.
+
+        Raises NoFreeSlotError, ArenaUnavailableError (no room, no permission …), ArenaClosedError, and ValueError for
+        an impossible size.
+        """
+        if not 0 < size <= MAX_FRAME:
+            raise ValueError(f"a frame of {size} bytes: expected 1 to {MAX_FRAME}")
+        with self._lock:
+            self._check_open()
+            self._settle()
+            try:
+                arena = self._arena_for(size)
+                try:
+                    index = arena.take(size)
+                except OSError:
+                    if not self._retired:
+                        raise
+                    self._drop_retired(spare=0)  # they may have the room that is missing
+                    index = arena.take(size)
+            except OSError as error:
+                raise unavailable(error, f"no {size} bytes of shared memory in {self._directory}") from error
+        return Slot(self, arena, index, size)
+
+    def write(self, *parts: object) -> Descriptor:
+        """Copy contiguous buffers, or arrays of any layout, one behind the other into a slot, as one frame.
+
+        Raises as `acquire` does, and TypeError or ValueError for parts that are no plain data.
+        """
+        arrays = [plain_array(part) for part in parts]
+        slot = self.acquire(sum(array.nbytes for array in arrays))
+        target = slot.bytes()
+        for array in arrays:
+            copy(array, target[: array.nbytes])
+            target = target[array.nbytes :]
+        return slot.commit()
+
+    def stats(self) -> WriterStats:
+        """Count slots and memory, by asking the kernel: some microseconds for each slot held."""
+        with self._lock:
+            self._check_open()
+            self._settle()
+            arenas = [arena for arena in (self._arena, *self._retired) if arena is not None]
+            slots = sum(arena.header.slots for arena in arenas)
+            leased = sum(arena.locks.count(arena.header.slots)[0] for arena in arenas)
+            lent = sum(arena.lent for arena in arenas)
+            taken = sum(os.fstat(arena.locks.fd).st_blocks * 512 for arena in arenas)
+        return WriterStats(len(arenas), slots, slots - leased - lent, leased, lent, taken)
+
+    def close(self) -> None:
+        """Unlink the files; readers keep the frames that they hold. May be repeated."""
+        self._unlink()
+        if self._pid == os.getpid():
+            with self._lock:
+                self._arena = None
+                self._retired.clear()
+
+    def __enter__(self) -> ArenaWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if not self._unlink.alive or self._pid != os.getpid():
+            raise ArenaClosedError("this writer was closed, or belongs to a parent process: make a new one")
+
+    def _settle(self) -> None:
+        while self._returned:
+            arena, slot = self._returned.popleft()
+            arena.take_back(slot)
+
+    def _arena_for(self, size: int) -> _Arena:
+        arena = self._arena
+        if arena and size <= arena.header.slot_size and os.fstat(arena.locks.fd).st_nlink:
+            return arena
+        # There is none, it is too small, or somebody removed the file, so that no reader could open it any more.
+        path = self._directory / new_name(self._stream)
+        locks = LockFile(os.open(self._directory, os.O_TMPFILE | os.O_RDWR, 0o640))
+        try:
+            arena = _Arena(path, locks, Header.plan(self._slots, max(MIN_SLOT_SIZE, size * HEADROOM)))
+        except BaseException:
+            locks.close()
+            raise
+        self._linked.add(arena.path)
+        if self._arena:
+            self._retired.append(self._arena)
+        self._arena = arena
+        return arena
+
+    def _publish(self, arena: _Arena, slot: int, size: int) -> int:
+        with self._lock:
+            self._check_open()
+            self._published = now = self._published + 1
+            generation = arena.publish(slot, now, self._spare)
+            arena.largest = max(arena.largest, size)
+            if self._retired:
+                self._drop_retired(self._spare)
+            if now % TRIM_EVERY == 0:
+                self._review(arena, now)
+        return generation
+
+    def _review(self, arena: _Arena, now: int) -> None:
+        arena.trim(before=now - KEEP_WARM)
+        if now % KEEP_WARM == 0:
+            fits = max(MIN_SLOT_SIZE, arena.largest * SHRINK)
+            if arena is self._arena and fits < arena.header.slot_size:
+                self._retired.append(arena)
+                self._arena = None
+            arena.largest = 0
+
+    def _drop_retired(self, spare: int) -> None:
+        """Unlink old arenas with no slot lent and no frame among the newest `spare`; who has one mapped keeps it."""
+        for arena in self._retired[:]:
+            if not arena.lent and self._published - arena.last_published >= spare:
+                self._retired.remove(arena)
+                _unlink_all({arena.path}, self._pid)
+                self._linked.discard(arena.path)
+
+
+def _unlink_all(paths: set[Path], owner: int) -> None:
+    if os.getpid() == owner:
+        for path in paths:
+            with suppress(OSError):  # gone already, or no longer ours to remove: the daemon's sweep sees to it
+                path.unlink()

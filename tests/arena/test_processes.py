@@ -1,0 +1,124 @@
+"""Leases between processes: nothing torn at full speed, and nothing left behind by whoever is killed or forks."""
+
+import fcntl
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from supplierd.arena import ArenaReader, ArenaWriter, Descriptor, StaleDescriptorError, inspect, remove_dead_arenas
+
+from .actors import LINE
+from .conftest import Actor, until
+
+Start = Callable[..., Actor]
+
+
+def test_no_frame_is_torn(directory: Path, actor: Start) -> None:
+    """2,000 frames of 1 MB and more at full speed; every word of each frame seen is compared, those kept also later."""
+    watchers = [actor("watch", directory, 250, kept) for kept in (0, 2, 6)]
+    for watcher in watchers:
+        assert watcher.line() == "ready"
+        assert watcher.process.stdin
+        fcntl.fcntl(watcher.process.stdin, fcntl.F_SETFL, os.O_NONBLOCK)
+    number = 0
+    with ArenaWriter(directory, "cam-1") as writer:
+
+        def some_frames() -> bool:
+            nonlocal number
+            for _ in range(20):
+                number += 1
+                slot = writer.acquire(1 << 20)
+                slot.bytes().view(np.uint64)[:] = number
+                line = " ".join(map(str, (*slot.commit(), number))).encode().ljust(LINE)
+                for watcher in watchers:
+                    tell(watcher, line)
+            return number >= 2000 and all(watcher.process.poll() is not None for watcher in watchers)
+
+        until(some_frames)
+        assert [watcher.process.returncode for watcher in watchers] == [0, 0, 0], [w.line() for w in watchers]
+        assert [watcher.line().split()[0] for watcher in watchers] == ["250", "250", "250"]
+        assert writer.stats().leased == 0
+        assert writer.stats().bytes < 30 << 20, "8 frames held, 3 spared, and some on their way"
+
+
+def tell(watcher: Actor, line: bytes) -> None:
+    assert watcher.process.stdin
+    with suppress(BlockingIOError, BrokenPipeError):  # it has not read the last ones yet, or all that it wanted
+        os.write(watcher.process.stdin.fileno(), line)
+
+
+def test_a_killed_reader_holds_nothing(writer: ArenaWriter, actor: Start, directory: Path) -> None:
+    descriptor = writer.write(b"\5" * 5000)
+    holders = [actor("hold", directory, *descriptor) for _ in range(2)]
+    for holder in holders:
+        assert holder.line() == "holding 5"
+    assert writer.stats().leased == 1
+    holders[0].kill()
+    assert writer.stats().leased == 1
+    holders[1].kill()
+    until(lambda: writer.stats().leased == 0)
+
+
+def test_a_reader_that_ends_holds_nothing(writer: ArenaWriter, actor: Start, directory: Path) -> None:
+    holder = actor("hold", directory, *writer.write(b"\5" * 5000))
+    assert holder.line() == "holding 5"
+    assert holder.end() == 0
+    assert writer.stats().leased == 0
+
+
+def test_the_arena_of_a_killed_writer_is_removed(reader: ArenaReader, actor: Start, directory: Path) -> None:
+    publisher = actor("publish", directory, 100_000)
+    descriptor = publisher.descriptor()
+    lease = reader.lease(descriptor)
+    info = inspect(directory / descriptor.arena)
+    assert (info.stream, info.pid, info.living, info.leased) == ("cam-1", publisher.process.pid, True, 1)
+    assert remove_dead_arenas(directory) == ((), 1, 0)
+    publisher.kill()
+    until(lambda: not inspect(directory / descriptor.arena).living)
+    (removed,) = remove_dead_arenas(directory).removed
+    assert removed.name == descriptor.arena
+    assert removed.bytes >= 100_000
+    assert not list(directory.iterdir())
+    assert set(lease.data) == {7}
+    lease.release()
+    reader.prune()
+    with pytest.raises(StaleDescriptorError, match="gone"):
+        reader.lease(descriptor)
+
+
+def test_a_writer_that_ends_leaves_no_file(actor: Start, directory: Path) -> None:
+    publisher = actor("publish", directory, 1000)
+    publisher.descriptor()
+    assert publisher.end() == 0
+    assert not list(directory.iterdir())
+
+
+def test_native_code_that_writes_to_a_frame_dies_alone(
+    writer: ArenaWriter, reader: ArenaReader, actor: Start, directory: Path
+) -> None:
+    lease = reader.lease(writer.write(b"\5" * 5000))
+    careless = actor("poke", directory, *lease.descriptor)
+    assert careless.line() == "reading 5"
+    assert careless.end() == -signal.SIGSEGV
+    assert set(lease.data) == {5}
+
+
+def test_a_fork_neither_drops_nor_prolongs_locks(actor: Start, directory: Path) -> None:
+    forking = actor("fork", directory)
+    assert forking.line() == "ok"
+    until(lambda: forking.process.poll() == 0)
+    (arena,) = directory.iterdir()
+    info = inspect(arena)
+    assert (info.leased, info.writing, info.living) == (0, 0, False), "its child is still alive"
+    assert len(remove_dead_arenas(directory).removed) == 1
+
+
+def test_descriptors_cross_processes_unchanged(actor: Start, directory: Path, reader: ArenaReader) -> None:
+    descriptor = actor("publish", directory, 123_456).descriptor()
+    assert descriptor == Descriptor(descriptor.arena, 0, 2, descriptor.offset, 123_456)
+    assert len(reader.lease(descriptor).data) == 123_456
