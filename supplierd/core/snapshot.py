@@ -30,6 +30,7 @@ class StreamSnapshot(NamedTuple):
         last_seq: its number.
         epoch: its publisher's run.
         fps: frames a second, from the moving average of the interval; 0 where silent.
+        inline: frames that came inline instead of through shared memory, by reason.
     """
 
     name: str
@@ -41,6 +42,22 @@ class StreamSnapshot(NamedTuple):
     last_seq: int
     epoch: int
     fps: float
+    inline: dict[str, int]
+
+
+class ArenaSnapshot(NamedTuple):
+    """The shared memory of one stream.
+
+    Attributes:
+        stream: its name.
+        bytes: memory really taken.
+        free, leased: slots by state; one that is being written is neither.
+    """
+
+    stream: str
+    bytes: int
+    free: int
+    leased: int
 
 
 class MailboxSnapshot(NamedTuple):
@@ -132,6 +149,7 @@ class Snapshot:
         at: Unix seconds.
         drop_window: seconds over which the drop ratios are taken.
         streams, workers: sorted by name; workers by class first.
+        arenas: shared memory, by stream.
         rejected: messages that were refused, by reason.
         distribution: arrival of a frame to its last send, seconds.
     """
@@ -140,6 +158,7 @@ class Snapshot:
     drop_window: float
     streams: tuple[StreamSnapshot, ...]
     workers: tuple[WorkerSnapshot, ...]
+    arenas: tuple[ArenaSnapshot, ...]
     rejected: dict[str, int]
     distribution: HistogramSnapshot
 
@@ -151,6 +170,7 @@ class Snapshot:
             "drop_window": self.drop_window,
             "streams": self.streams,
             "workers": self.workers,
+            "arenas": self.arenas,
             "rejected": self.rejected,
             "distribution": self.distribution,
         }
@@ -172,12 +192,13 @@ class Snapshot:
             drop_window=data["drop_window"],
             streams=tuple(StreamSnapshot(*s) for s in data["streams"]),
             workers=tuple(_worker_from(w) for w in data["workers"]),
+            arenas=tuple(ArenaSnapshot(*a) for a in data["arenas"]),
             rejected=data["rejected"],
             distribution=_histogram_from(data["distribution"]),
         )
 
 
-def take(supplier: Supplier, now: float, wall: float) -> Snapshot:
+def take(supplier: Supplier, now: float, wall: float, arenas: tuple[ArenaSnapshot, ...] = ()) -> Snapshot:
     """The picture of `supplier` at `now` (seconds, monotonic), when the wall clock shows `wall` (Unix seconds)."""
     offset = wall - now
     timeout = supplier.settings.stream_timeout
@@ -187,6 +208,7 @@ def take(supplier: Supplier, now: float, wall: float) -> Snapshot:
         drop_window=supplier.settings.drop_window,
         streams=tuple(_stream(s, now, offset, timeout) for _, s in sorted(supplier.streams.items())),
         workers=tuple(_worker(w, offset) for w in workers),
+        arenas=arenas,
         rejected=dict(supplier.rejected),
         distribution=supplier.distribution.snapshot(),
     )
@@ -205,6 +227,7 @@ def _stream(stream: Stream, now: float, offset: float, timeout: float) -> Stream
         stream.last_seq,
         stream.epoch,
         0.0 if silent or not stream.interval else 1.0 / stream.interval,
+        dict(stream.inline),
     )
 
 

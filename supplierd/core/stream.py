@@ -5,6 +5,7 @@ boot the later start is the later run, however the wall clock jumps; between boo
 Frames of an earlier run, and those that an overtaking frame has made old, are counted and refused.
 """
 
+from collections import Counter
 from typing import Any, Final, NamedTuple
 
 from supplierd.core.ledger import StreamLedger
@@ -28,6 +29,7 @@ class Frame(NamedTuple):
         epoch: the publisher's start, ns of its CLOCK_MONOTONIC.
         seq: number in the epoch, from 1.
         unsent: frames of the epoch so far that found no connection.
+        inline: why its publisher did not put it into shared memory; "" where it did.
         message: what the transport will send.
     """
 
@@ -36,6 +38,7 @@ class Frame(NamedTuple):
     epoch: int
     seq: int
     unsent: int
+    inline: str
     message: Any
 
 
@@ -56,9 +59,10 @@ class Stream:
         newest: the newest frame; None before the first.
         last_frame_at: when it arrived, seconds, monotonic.
         interval: moving average of the time between frames, seconds; 0 until it is known.
+        inline: frames that came inline, by reason.
     """
 
-    __slots__ = ("_arrived_at", "_retired", "_run", "interval", "last_frame_at", "ledger", "name", "newest")
+    __slots__ = ("_arrived_at", "_retired", "_run", "inline", "interval", "last_frame_at", "ledger", "name", "newest")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -66,6 +70,7 @@ class Stream:
         self.newest: Frame | None = None
         self.last_frame_at: float | None = None
         self.interval = 0.0
+        self.inline: Counter[str] = Counter()
         self._arrived_at: float | None = None  # last_frame_at, within the current epoch
         self._run: _Run | None = None
         self._retired: list[_Run] = []
@@ -102,6 +107,8 @@ class Stream:
             return "old_seq"
         self._count_gap(run, frame)
         self.ledger.received += 1
+        if frame.inline:
+            self.inline[frame.inline] += 1
         self._pace(now, frame.seq - run.seq)
         run.seq, run.unsent = frame.seq, max(run.unsent, frame.unsent)
         self.newest = frame

@@ -14,6 +14,7 @@ import supplierd
 from supplierd.core.mailbox import Report
 from supplierd.core.supplier import Delivery, RefusalError, Reply, Supplier
 from supplierd.core.worker import JoinRequest
+from supplierd.daemon.parcels import known_reason
 from supplierd.daemon.sessions import Session, Sessions, new_session_number
 from supplierd.logs import Repeating, event
 from supplierd.transport.control import Peer
@@ -218,7 +219,7 @@ def _request(message: control.Join) -> JoinRequest:
         target_fps=fps,
         client=_plain(message.client),
         pid=message.pid,
-        inline_reason=_plain(message.arena),
+        inline_reason=known_reason(message.arena) if message.arena else "",
     )
 
 

@@ -18,6 +18,7 @@ from supplierd.core.stream import Frame
 from supplierd.core.supplier import Delivery, FrameRefusedError, Supplier
 from supplierd.core.worker import State
 from supplierd.daemon.dialogue import Dialogue
+from supplierd.daemon.parcels import Parcel, Parcels, known_reason
 from supplierd.daemon.sessions import Sessions
 from supplierd.logs import Repeating, event
 from supplierd.transport.control import ControlChannel
@@ -30,6 +31,8 @@ TICK: Final = 0.05
 """Seconds: how late a frame that became due without another's arrival may go out."""
 SWEEP: Final = 0.25
 """Seconds between two looks at who is still connected."""
+CLEAN: Final = 5.0
+"""Seconds between two looks for arenas of publishers that have died."""
 BURST: Final = 256
 """Messages that one turn takes from one socket, so that a flood on one does not silence the others."""
 
@@ -43,6 +46,7 @@ class Distribution:
         supplier: decides and counts.
         inboxes, controls: bound sockets.
         links: opens workers' sockets.
+        parcels: leases frames in shared memory.
         max_message: largest accepted frame message, bytes.
     """
 
@@ -52,6 +56,8 @@ class Distribution:
         inboxes: Sequence[Inbox],
         controls: Sequence[ControlChannel],
         links: LinkFactory,
+        parcels: Parcels,
+        *,
         max_message: int,
     ) -> None:
         self.supplier = supplier
@@ -61,8 +67,9 @@ class Distribution:
         self._push_links: dict[str, Link] = {}
         self._repeating = Repeating(log)
         self._dialogue = Dialogue(supplier, self._sessions, links, self._deliver, self._repeating)
+        self._parcels = parcels
         self._max_message = max_message
-        self._ticked_at = self._swept_at = time.monotonic()
+        self._ticked_at = self._swept_at = self._cleaned_at = time.monotonic()
         self._poller = zmq.Poller()
         for socket in (*(i.socket for i in inboxes), *(c.socket for c in controls)):
             self._poller.register(socket, zmq.POLLIN)
@@ -98,6 +105,10 @@ class Distribution:
             if now - self._swept_at >= SWEEP:
                 self._swept_at = now
                 self._sweep(now)
+            if now - self._cleaned_at >= CLEAN:
+                self._cleaned_at = now
+                for name in self._parcels.sweep():
+                    event(log, logging.INFO, "arena of a dead publisher removed", arena=name)
         askers = self._dialogue.take_askers()
         if askers:
             message = msgpack.packb({"type": "snapshot", "snapshot": self.snapshot().to_wire()})
@@ -106,7 +117,7 @@ class Distribution:
 
     def snapshot(self) -> snapshot.Snapshot:
         """The supplier's counts, now."""
-        return snapshot.take(self.supplier, time.monotonic(), time.time())
+        return snapshot.take(self.supplier, time.monotonic(), time.time(), self._parcels.state())
 
     def stop(self, reason: str) -> None:
         """Take no more frames, and tell the workers."""
@@ -119,6 +130,7 @@ class Distribution:
             link.close()
         for channel in self._controls:
             channel.close()
+        self._parcels.close()
 
     # --- frames -----------------------------------------------------------------------------------------------------
 
@@ -155,9 +167,15 @@ class Distribution:
 
     def _accept(self, header: frame.Header, message: zmq.Frame, now: float) -> None:
         """Distribute one frame that arrived at `now`."""
-        arrived = Frame(header.stream, header.boot, header.epoch, header.seq, header.unsent, message)
         try:
-            deliveries = self.supplier.frame(arrived, now)
+            parcel = self._parcels.make(header, message)
+            inline = known_reason(header.inline) if header.inline else ""
+            deliveries = self.supplier.frame(
+                Frame(header.stream, header.boot, header.epoch, header.seq, header.unsent, inline, parcel), now
+            )
+        except WireError as error:
+            self._dialogue.reject(error, now, "inbox")
+            return
         except FrameRefusedError as refused:
             self._repeating.event(
                 f"frame:{header.stream}:{refused.reason}", now, f"frame refused: {refused}", stream=header.stream
@@ -176,7 +194,9 @@ class Distribution:
             session = self._sessions.get(worker.name)
             link = session.link if session else None
         assert mailbox.in_flight is not None
-        if link is None or not link.send(mailbox.in_flight.message):
+        parcel: Parcel = mailbox.in_flight.message
+        message = parcel.inline() if worker.inline_reason else parcel.message
+        if link is None or message is None or not link.send(message):
             self.supplier.undelivered(delivery)
         elif worker.policy.push:
             self.supplier.pushed(delivery, now)

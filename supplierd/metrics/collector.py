@@ -52,6 +52,7 @@ class SnapshotCollector(Collector):
 def families(snapshot: Snapshot) -> Iterator[Metric]:
     """All metric families but build_info."""
     yield from _streams(snapshot)
+    yield from _arenas(snapshot)
     yield from _mailboxes(snapshot)
     yield from _workers(snapshot)
     rejected = CounterMetricFamily(
@@ -86,6 +87,25 @@ def _streams(snapshot: Snapshot) -> Iterator[Metric]:
         if stream.last_frame_at is not None:
             last.add_metric((stream.name,), stream.last_frame_at)
     yield from (received, dropped, last)
+    inline = CounterMetricFamily(
+        "supplierd_frames_inline",
+        "Frames that came inline instead of through shared memory.",
+        labels=("stream", "reason"),
+    )
+    for stream in snapshot.streams:
+        for reason, count in sorted(stream.inline.items()):
+            inline.add_metric((stream.name, reason), count)
+    yield inline
+
+
+def _arenas(snapshot: Snapshot) -> Iterator[Metric]:
+    taken = GaugeMetricFamily("supplierd_arena_bytes", "Shared memory really taken.", labels=("stream",))
+    slots = GaugeMetricFamily("supplierd_arena_slots", "Slots of shared memory by state.", labels=("stream", "state"))
+    for arena in snapshot.arenas:
+        taken.add_metric((arena.stream,), arena.bytes)
+        slots.add_metric((arena.stream, "free"), arena.free)
+        slots.add_metric((arena.stream, "leased"), arena.leased)
+    yield from (taken, slots)
 
 
 def _mailboxes(snapshot: Snapshot) -> Iterator[Metric]:
@@ -149,6 +169,16 @@ def _workers(snapshot: Snapshot) -> Iterator[Metric]:
             state.add_metric((worker.name, worker.service_class, name.value), worker.state == name)
         _add_histogram(processing, (worker.name, worker.service_class), worker.processing)
     yield state
+    yield gauge("leases", "Slots of shared memory that the worker held at its last demand.", lambda w: w.leases)
+    inline = GaugeMetricFamily(
+        "supplierd_worker_inline",
+        "1 where the worker gets payloads inline, with the reason.",
+        labels=(*WORKER, "reason"),
+    )
+    for worker in snapshot.workers:
+        if worker.inline_reason:
+            inline.add_metric((worker.name, worker.service_class, worker.inline_reason), 1)
+    yield inline
     yield gauge("drop_budget_ratio", "Tolerated share of dropped frames.", lambda w: w.drop_budget)
     yield processing
 

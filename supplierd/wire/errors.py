@@ -14,6 +14,8 @@ REASONS = (
     "empty_payload",  # a frame without content
     "oversized",  # larger than the configured limit
     "multipart",  # more than one message part
+    "stale_descriptor",  # a frame in shared memory whose slot had been used again before it was looked at
+    "no_arena",  # a frame in shared memory that this side cannot reach
     "bad_message",  # a control message that does not decode or has wrong fields
 )
 

@@ -75,6 +75,7 @@ class Header(NamedTuple):
         shape: dimensions of a raw array; () otherwise.
         metadata: the publisher's own map.
         arena: the slot that holds the payload, or None where the payload follows the header.
+        inline: why a publisher that could use shared memory did not; "" where it did, or cannot.
         payload_offset: where the payload begins in the message, in bytes.
         payload_size: its length in bytes (of the slot's content, where there is one).
     """
@@ -91,6 +92,7 @@ class Header(NamedTuple):
     shape: tuple[int, ...] = ()
     metadata: Mapping[str, Any] = {}
     arena: ArenaRef | None = None
+    inline: str = ""
     payload_offset: int = 0
     payload_size: int = 0
 
@@ -116,6 +118,8 @@ def encode_head(header: Header) -> bytes:
         fields["metadata"] = header.metadata
     if header.arena is not None:
         fields["arena"] = header.arena
+    if header.inline:
+        fields["inline"] = header.inline
     try:
         packed: bytes = msgpack.packb(fields)
     except (TypeError, ValueError, OverflowError) as error:
@@ -167,7 +171,7 @@ def decode(message: bytes | bytearray | memoryview) -> Header:
     stream: Any = get("stream")
     epoch: Any = get("epoch")
     boot, encoding = get("boot"), get("encoding")
-    unsent, metadata, dtype = get("unsent", 0), get("metadata", {}), get("dtype", "")
+    unsent, metadata, dtype, inline = get("unsent", 0), get("metadata", {}), get("dtype", ""), get("inline", "")
     if not is_name(stream):
         raise WireError("bad_name", f"stream {stream!r:.80} is not a permitted name")
     if not (_is_count(epoch) and _is_count(unsent) and isinstance(boot, bytes) and len(boot) == 16 and seq > 0):
@@ -176,6 +180,8 @@ def decode(message: bytes | bytearray | memoryview) -> Header:
         raise WireError("bad_header", f"encoding {encoding!r:.80} is not a short printable string")
     if not isinstance(metadata, dict):
         raise WireError("bad_header", f"metadata is {_kind(metadata)}, not a map")
+    if not isinstance(inline, str):
+        raise WireError("bad_header", f"inline is {_kind(inline)}, not a string")
     arena = None
     payload_size = size - offset
     if flags & FLAG_ARENA:
@@ -188,7 +194,7 @@ def decode(message: bytes | bytearray | memoryview) -> Header:
     shape = _shape(get("shape"), dtype, payload_size) if encoding == RAW else ()
     return Header(
         stream, epoch, boot, seq, captured_wall, captured_mono, unsent,
-        encoding, dtype if encoding == RAW else "", shape, metadata, arena, offset, payload_size,
+        encoding, dtype if encoding == RAW else "", shape, metadata, arena, inline, offset, payload_size,
     )  # fmt: skip
 
 

@@ -8,8 +8,9 @@ latest        drains a queue or an iterator to its newest item
 """
 
 from supplierd_client.aio import AsyncWorker
-from supplierd_client.errors import ClientError, ForkedError, RefusedError, TakenOverError
+from supplierd_client.errors import ClientError, ForkedError, LoanError, RefusedError, TakenOverError
 from supplierd_client.frame import Frame
+from supplierd_client.lane import Loan
 from supplierd_client.latest import latest
 from supplierd_client.publisher import Publisher
 from supplierd_client.worker import Worker
@@ -19,6 +20,8 @@ __all__ = [
     "ClientError",
     "ForkedError",
     "Frame",
+    "Loan",
+    "LoanError",
     "Publisher",
     "RefusedError",
     "TakenOverError",

@@ -8,6 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from supplierd.notify import Notifier
 from supplierd_client.channel import Channel
 from supplierd_client.frame import Frame
 from supplierd_client.sockets import ProcessGuard
@@ -17,7 +18,8 @@ class AsyncWorker:
     """A named consumer of one or more streams, for asyncio.
 
     As Worker, with `async for frame in worker` and `await worker.read()`. It belongs to one event loop; one task reads
-    at a time, any may call `close`. A cancelled read loses nothing: the next one goes on with its demand.
+    at a time, any may call `close`. A cancelled read loses nothing: the next one goes on with its demand. Reading feeds
+    systemd's watchdog as Worker's does.
 
     Args: those of Worker.
     """
@@ -35,6 +37,7 @@ class AsyncWorker:
         self.name = name
         self._guard = ProcessGuard("AsyncWorker")
         self._channel = Channel(name, streams, control, target_fps=target_fps, max_age=max_age, runtime_dir=runtime_dir)
+        self._notifier = Notifier()
         self._lock = asyncio.Lock()
         self._closing = False
         self._something = asyncio.Event()
@@ -57,21 +60,23 @@ class AsyncWorker:
             if self._closing:
                 return None
             self._channel.ask()
+            self._notifier.ready()
             loop = asyncio.get_running_loop()
             watched: list[int] = []
             try:
                 while not self._closing:
                     self._something.clear()
                     frame = self._channel.step()
+                    now = time.monotonic()
+                    self._notifier.alive(now)
                     if frame is not None:
                         return frame
-                    now = time.monotonic()
                     if now >= deadline:
                         return None
                     watched = self._watch(loop, watched)
                     if self._channel.pending():
                         continue  # ZeroMQ's descriptors tell of changes only, so look once more after watching them
-                    wait = min(self._channel.next_at, deadline) - now
+                    wait = min(self._channel.next_at, self._notifier.next_at, deadline) - now
                     with suppress(TimeoutError):
                         async with asyncio.timeout(None if wait == float("inf") else max(0.0, wait)):
                             await self._something.wait()

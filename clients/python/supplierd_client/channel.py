@@ -5,19 +5,30 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import zmq
 
 import supplierd
+from supplierd.arena import (
+    ArenaReader,
+    ArenaUnavailableError,
+    Descriptor,
+    Lease,
+    Reason,
+    StaleDescriptorError,
+    arena_directory,
+)
 from supplierd.wire import control as wire_control
 from supplierd.wire import frame as wire
 from supplierd.wire.endpoints import machine_boot_id
 from supplierd.wire.errors import WireError
 from supplierd.wire.names import ANY_STREAM, check_name
 from supplierd_client.frame import Frame, age_of, inline_payload
+from supplierd_client.lane import readable_arenas
 from supplierd_client.session import FrameId, Session, Verdict
-from supplierd_client.sockets import connect, default_control
+from supplierd_client.sockets import connect, default_control, local_directory
 
 LEAVE_WAIT_MS: Final = 100
 """How long closing waits for the last message to be written."""
@@ -60,7 +71,9 @@ class Channel:
             boot=machine_boot_id(),
             pid=os.getpid(),
         )
-        self._session = Session(join, max_age)
+        base = local_directory(self.endpoint)
+        self._arenas = ArenaReader(arena_directory(base)) if base is not None else None
+        self._session = Session(join, max_age, partial(readable_arenas, self.endpoint))
         self._held: Frame | None = None
         self._held_captured = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -94,6 +107,8 @@ class Channel:
         if frame is not None:
             return frame
         now = time.monotonic()
+        if self._arenas is not None:
+            self._session.leases = self._arenas.leases_held
         message = self._session.to_send(now)
         if message is not None and not self._send(message):
             self._session.unsent(now)
@@ -115,6 +130,8 @@ class Channel:
         if message is not None:
             self._send(message)
         self._held = None
+        if self._arenas is not None:
+            self._arenas.close()
         if self._frames is not None:
             self._frames.close(linger=0)
         self._control.close(linger=LEAVE_WAIT_MS)
@@ -182,13 +199,31 @@ class Channel:
         except WireError:
             return None  # not of this daemon's making; the open demand is repeated
         identity, age = FrameId(header.stream, header.epoch, header.seq), age_of(header)
+        lease = None
+        if header.arena is not None and self._session.expects_frame:
+            try:
+                lease = self._lease(header.arena)
+            except StaleDescriptorError:
+                self._session.discard(identity, "stale_descriptor", age, now)
+                return None
+            except ArenaUnavailableError as error:
+                self._session.go_inline(identity, error.reason.value, age)
+                return None
         verdict = self._session.arrived(identity, header.captured_mono, age, now)
         if verdict is Verdict.DROP:
             self._held = None
             return None
-        frame = Frame(header, inline_payload(message.buffer, header), age, message)
+        frame = Frame(header, inline_payload(message.buffer, header) if lease is None else lease.bytes(), age)
         if verdict is Verdict.HOLD:
             self._held, self._held_captured = frame, header.captured_mono
             return None
         self._held = None
         return frame
+
+    def _lease(self, ref: wire.ArenaRef) -> Lease:
+        """Hold the slot. Raises StaleDescriptorError, ArenaUnavailableError."""
+        if self._arenas is None:
+            raise ArenaUnavailableError(Reason.NOT_FOUND, "the daemon sent a descriptor over a network")
+        lease = self._arenas.lease(Descriptor(*ref))
+        lease.bytes()  # that the memory can be had shows here
+        return lease

@@ -36,13 +36,15 @@ class Frame:
         age: seconds from capture until the worker was given it.
         same_clock: whether `age` is exact (one machine's monotonic clock) or as good as two wall clocks agree.
         metadata: what the publisher added.
+
+    A frame in shared memory is held, and cannot change, as long as this object or any array, slice or memoryview of it
+    lives. A worker that keeps many frames keeps their slots: `supplierd stats` shows how many each one holds.
     """
 
-    __slots__ = ("_header", "_owner", "age", "array", "data")
+    __slots__ = ("_header", "age", "array", "data")
 
-    def __init__(self, header: wire.Header, array: npt.NDArray[np.uint8], age: float, owner: Any = None) -> None:
+    def __init__(self, header: wire.Header, array: npt.NDArray[np.uint8], age: float) -> None:
         self._header = header
-        self._owner = owner
         self.age = age
         self.array: npt.NDArray[Any] = array
         self.data = array.data
@@ -83,6 +85,12 @@ class Frame:
     def metadata(self) -> Mapping[str, Any]:
         """What the publisher added."""
         return self._header.metadata
+
+    def release(self) -> None:
+        """Let go of the frame now; `array` and `data` become empty. What other arrays still view stays as it is."""
+        self.array = np.empty(0, np.uint8)
+        self.array.flags.writeable = False
+        self.data = self.array.data
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.array.shape))

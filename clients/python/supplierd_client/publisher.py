@@ -1,20 +1,25 @@
-"""The publisher: puts a stream's newest frame into the daemon's inbox, and never waits for anybody."""
+"""The publisher: puts a stream's newest frame into the daemon's inbox, and never waits for anybody.
+
+On one machine the pixels go into a slot of shared memory (lane.py) and the message names it; else they are part of it.
+"""
 
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import zmq
 
+from supplierd.arena import DEFAULT_SLOTS
 from supplierd.wire import frame as wire
 from supplierd.wire.endpoints import machine_boot_id
 from supplierd.wire.names import check_name
+from supplierd_client.lane import Lane, Loan
 from supplierd_client.sockets import ProcessGuard, connect, default_inbox
 
 CONNECT_WAIT: Final = 0.25
@@ -26,6 +31,7 @@ ZERO_COPY_FROM: Final = 256 * 1024
 """Bytes of a message from which handing it to libzmq by reference is cheaper than a copy."""
 
 Payload = npt.NDArray[Any] | bytes | bytearray | memoryview
+"""What can be published, besides a Loan."""
 
 
 class Publisher:
@@ -37,7 +43,9 @@ class Publisher:
     Args:
         stream: 1 to 64 characters of A-Z a-z 0-9 . _ -, beginning with a letter or digit.
         inbox: the daemon's endpoint; None: the one in the runtime directory.
-        shared_memory: "auto", "on" or "off".
+        shared_memory: "auto" uses shared memory on ipc for payloads of SHARED_FROM bytes and more; "on" for every
+            payload; "off" for none. Where it cannot be had, frames go inline, with a warning, and are counted.
+        arena_slots: how many frames can be held at once by all workers, 4 to 1024. Memory is taken as they are.
         runtime_dir: an absolute path; None: as the daemon chooses it.
 
     Attributes:
@@ -53,7 +61,8 @@ class Publisher:
         stream: str,
         inbox: str | None = None,
         *,
-        shared_memory: str = "auto",
+        shared_memory: Literal["auto", "on", "off"] = "auto",
+        arena_slots: int = DEFAULT_SLOTS,
         runtime_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self.stream = check_name("stream", stream)
@@ -64,6 +73,7 @@ class Publisher:
         self._boot = machine_boot_id()
         self._lock = threading.Lock()
         self._guard = ProcessGuard("Publisher")
+        self._lane = Lane(stream, self.endpoint, shared_memory, arena_slots)
         self._published_at = float("-inf")
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = connect(self._context, zmq.PUSH, self.endpoint, conflate=True)
@@ -72,7 +82,7 @@ class Publisher:
 
     def publish(
         self,
-        payload: Payload,
+        payload: Payload | Loan,
         captured_at: float | None = None,
         encoding: str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -82,7 +92,8 @@ class Publisher:
 
         Args:
             payload: a NumPy array of numbers (sent with its dtype and shape), or bytes. It is copied before the call
-                returns, so the caller may go on writing to it.
+                returns, so the caller may go on writing to it. Or a Loan, which is published without a copy and must
+                not be written to any more.
             captured_at: capture time, Unix seconds; None: now.
             encoding: None: "raw" for an array, "bytes" for bytes; else a name like "jpeg" for bytes (or a uint8 array)
                 that are encoded so.
@@ -96,7 +107,8 @@ class Publisher:
             ForkedError: called in a forked child.
         """
         self._guard.check()
-        content, encoding, dtype, shape = _describe(payload, encoding)
+        loan = payload if isinstance(payload, Loan) else None
+        content, encoding, dtype, shape = _describe(payload.array if isinstance(payload, Loan) else payload, encoding)
         mono, wall = time.monotonic_ns(), time.time_ns()
         if captured_at is not None:
             captured = round(captured_at * 1e9)
@@ -118,7 +130,11 @@ class Publisher:
                 shape,
                 metadata or {},
             )
-            message = b"".join((wire.encode_head(header), content))
+            head = wire.encode_head(header)  # before anything is lent or counted: it may refuse the metadata
+            ref, inline = self._lane.store(content, loan)
+            if ref is not None or inline:
+                head = wire.encode_head(header._replace(arena=ref, inline=inline))
+            message = head if ref is not None else b"".join((head, content))
             self.published = seq
             self._published_at = time.monotonic()
             try:
@@ -126,6 +142,22 @@ class Publisher:
             except zmq.Again:
                 self.unsent += 1
         return seq
+
+    def loan(self, shape: Sequence[int], dtype: npt.DTypeLike = np.uint8) -> Loan:
+        """A writable array, in shared memory where that is used, to be filled and published without a copy.
+
+        Args:
+            shape, dtype: of the array.
+
+        Raises:
+            ValueError: no array of plain numbers with at least one byte has this shape and dtype.
+            ForkedError: called in a forked child.
+        """
+        self._guard.check()
+        with self._lock:
+            if self._closed:
+                raise ValueError(f"the publisher of {self.stream} is closed")
+            return self._lane.loan(tuple(shape), np.dtype(dtype))
 
     @property
     def connected(self) -> bool:
@@ -144,6 +176,7 @@ class Publisher:
             self._closed = True
             time.sleep(max(0.0, self._published_at + CLOSE_WAIT - time.monotonic()))
             self._socket.close(linger=0)
+            self._lane.close()
         self._context.term()
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ A frame that is older than its stream's pace explains may have waited in a socke
 session then asks once whether a newer one exists (CHECKING) before it hands it out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -90,9 +91,12 @@ class Session:
     Args:
         join: what to say of the worker; instance, attempt and settled are filled in here.
         max_age: seconds; an older frame is refused and the next asked for. None: any age.
+        inline_reason: says before each JOIN why payloads must come inline; "" where arenas can be read.
     """
 
-    def __init__(self, join: control.Join, max_age: float | None) -> None:
+    def __init__(
+        self, join: control.Join, max_age: float | None, inline_reason: Callable[[], str] = lambda: "unsupported"
+    ) -> None:
         self.state = State.JOINING
         self.error: ClientError | None = None
         self.welcome: control.Welcome | None = None
@@ -102,6 +106,8 @@ class Session:
         self.leases = 0  # of the shell: how many arena slots it holds
         self._join = join
         self._max_age = max_age
+        self._inline_reason = inline_reason
+        self._cannot_read = ""  # what was found when an arena could not be read after all
         self._asked = False  # the user wants a frame
         self._number = 0
         self._attempt = 0
@@ -195,7 +201,7 @@ class Session:
             now: seconds, monotonic.
         """
         checked = self.state is State.CHECKING
-        if not checked and self.state is not State.ASKING:
+        if not self.expects_frame:
             return Verdict.DROP
         if checked:
             self._held = None  # the daemon has discarded it for this newer one
@@ -217,9 +223,22 @@ class Session:
 
     def discard(self, identity: FrameId, outcome: str, age: float, now: float) -> None:
         """A frame cannot be handed out; ask for the next at once."""
+        self._held, self.released = None, None
         self._settled = control.Settled(*identity, outcome, round(age * 1e9))
         self._handed_at = 0.0
         self._demand(now)
+
+    @property
+    def expects_frame(self) -> bool:
+        """Whether a frame that arrives now may be handed out."""
+        return self.state in (State.ASKING, State.CHECKING)
+
+    def go_inline(self, identity: FrameId, reason: str, age: float) -> None:
+        """An arena cannot be read after all: ask for a session in which payloads come inline."""
+        self._cannot_read = reason
+        self._settled = control.Settled(*identity, "unreadable", round(age * 1e9))
+        self._handed_at = 0.0
+        self._restart()
 
     def take_held(self, captured: int, age: float, now: float) -> None:
         """The held frame is handed out after all."""
@@ -289,7 +308,7 @@ class Session:
             target_fps=join.target_fps,
             boot=join.boot,
             pid=join.pid,
-            arena=join.arena,
+            arena=self._cannot_read or self._inline_reason(),
             settled=self._settled,
         )
 

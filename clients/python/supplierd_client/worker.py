@@ -14,6 +14,7 @@ from typing import Self
 
 import zmq
 
+from supplierd.notify import Notifier
 from supplierd_client.channel import Channel
 from supplierd_client.frame import Frame
 from supplierd_client.sockets import ProcessGuard
@@ -25,6 +26,10 @@ class Worker:
     Iterating, or `read`, blocks until a frame is there, and always gives the freshest one: never an older one after a
     newer one, never one from a queue. Between reads nothing is sent, and nothing need be done. A restart of the daemon
     is waited out. One thread reads at a time; `close` may be called from any.
+
+    Under systemd, the first read says that the service is ready, and reading feeds the watchdog: while it waits and
+    when it takes a frame. So a program that hangs between two reads is restarted by WatchdogSec, and one that has no
+    frames to work on is not. The work on a frame may take up to three quarters of WatchdogSec.
 
     Args:
         name: 1 to 64 characters of A-Z a-z 0-9 . _ -. A second worker of the same name takes over from the first.
@@ -53,6 +58,7 @@ class Worker:
         self._guard = ProcessGuard("Worker")
         self._lock = threading.Lock()
         self._closing = False
+        self._notifier = Notifier()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
             self._channel = Channel(
@@ -80,13 +86,15 @@ class Worker:
         self._guard.check()
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         with self._lock:
-            channel = self._channel
+            channel, notifier = self._channel, self._notifier
             channel.ask()
+            notifier.ready()
             while not self._closing:
                 frame = channel.step()
+                notifier.alive(time.monotonic())
                 if frame is not None:
                     return frame
-                wait = min(channel.next_at, deadline) - time.monotonic()
+                wait = min(channel.next_at, notifier.next_at, deadline) - time.monotonic()
                 if wait <= 0.0 and time.monotonic() >= deadline:
                     return None
                 channel.poller.poll(None if wait == float("inf") else max(0, round(wait * 1e3 + 0.5)))

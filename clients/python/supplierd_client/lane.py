@@ -1,0 +1,147 @@
+"""The publisher's way into shared memory: which payloads go there, loans, and what happens where it cannot be had.
+
+Nothing here raises for want of shared memory: the frame goes inline, the reason travels with it and is counted by the
+daemon, and a warning says once what is wrong. After an error that concerns the place, not one frame, it is tried again
+a second later.
+"""
+
+import logging
+import time
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from supplierd.arena import ArenaUnavailableError, ArenaWriter, NoFreeSlotError, Slot, arena_directory, check_directory
+from supplierd.wire.frame import ArenaRef
+from supplierd_client.errors import LoanError
+from supplierd_client.sockets import local_directory
+
+SHARED_FROM: Final = 32 * 1024
+"""Bytes from which a payload goes through shared memory by default."""
+RETRY_AFTER: Final = 1.0
+
+log = logging.getLogger("supplierd_client")
+
+
+class Loan:
+    """A writable array to be filled and published without a copy; forgotten or released, its slot is free again.
+
+    Attributes:
+        array: of the shape and dtype asked for; what is in it is undefined. After publishing it must not be written to.
+    """
+
+    def __init__(self, lane: "Lane", slot: Slot | None, array: npt.NDArray[Any], reason: str) -> None:
+        self._lane = lane
+        self._slot = slot
+        self._array: npt.NDArray[Any] | None = array
+        self._reason = reason
+
+    @property
+    def array(self) -> npt.NDArray[Any]:
+        """The array. Raises LoanError after publishing or releasing."""
+        if self._array is None:
+            raise LoanError("this loan was published or released: take another one")
+        return self._array
+
+    def release(self) -> None:
+        """Give the loan back without publishing. May be repeated."""
+        self._slot = self._array = None
+
+    def redeem(self, lane: "Lane") -> tuple[Slot | None, str]:
+        """End the loan: its slot, or why there is none. For the publisher.
+
+        Raises:
+            LoanError: it is another publisher's, or was used already.
+        """
+        if lane is not self._lane:
+            raise LoanError("this loan belongs to another publisher: publish it there")
+        slot, _ = self._slot, self.array
+        self._slot = self._array = None
+        return slot, self._reason
+
+
+class Lane:
+    """The shared memory of one publisher.
+
+    Args:
+        stream: its name.
+        endpoint: of the daemon's inbox; the arena directory is beside an ipc one.
+        mode: "auto", "on" or "off".
+        slots: of an arena.
+
+    Raises:
+        ValueError: mode or slots is not allowed.
+    """
+
+    def __init__(self, stream: str, endpoint: str, mode: str, slots: int) -> None:
+        if mode not in ("auto", "on", "off"):
+            raise ValueError(f'shared_memory is {mode!r}: give "auto", "on" or "off"')
+        self._smallest = SHARED_FROM if mode == "auto" else 1
+        self._stream, self._slots = stream, slots
+        base = local_directory(endpoint)
+        self._never = "off" if mode == "off" else "remote" if base is None else ""
+        self._directory = arena_directory(base) if base is not None else None
+        self._writer: ArenaWriter | None = None
+        self._retry_at = float("-inf")
+        self._problem = ""
+        if self._directory is not None:
+            self._writer = ArenaWriter(self._directory, stream, slots=slots)
+
+    def store(self, content: memoryview, loan: Loan | None) -> tuple[ArenaRef | None, str]:
+        """Put a payload into a slot: where it is, or None and the reason for which it goes inline.
+
+        Raises:
+            LoanError: the loan is not valid here.
+        """
+        if loan is not None:
+            slot, reason = loan.redeem(self)
+            return (None, reason) if slot is None else (ArenaRef(*slot.commit()), "")
+        slot, reason = self._acquire(content.nbytes)
+        if slot is None:
+            return None, reason
+        np.copyto(slot.bytes(), np.frombuffer(content, np.uint8))
+        return ArenaRef(*slot.commit()), ""
+
+    def loan(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Loan:
+        """A loan of an array of this shape and dtype; of private memory where there is no slot."""
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        if size <= 0 or dtype.kind not in "biufc":
+            raise ValueError(f"a loan of shape {shape} and dtype {dtype} is not possible: use plain numbers, and some")
+        slot, reason = self._acquire(size)
+        array = np.empty(shape, dtype) if slot is None else slot.as_array(dtype, shape)
+        return Loan(self, slot, array, reason)
+
+    def close(self) -> None:
+        """Unlink the arena; workers keep the frames that they hold."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _acquire(self, size: int) -> tuple[Slot | None, str]:
+        """A slot, or why there is none."""
+        if self._never or self._writer is None:
+            return None, self._never
+        if size < self._smallest:
+            return None, "small"
+        if self._problem and time.monotonic() < self._retry_at:
+            return None, self._problem
+        try:
+            slot = self._writer.acquire(size)
+        except NoFreeSlotError:
+            return None, "no_slot"
+        except ArenaUnavailableError as error:
+            if self._problem != error.reason.value:
+                log.warning("stream %s: %s", self._stream, error)
+            self._problem, self._retry_at = error.reason.value, time.monotonic() + RETRY_AFTER
+            return None, self._problem
+        self._problem = ""
+        return slot, ""
+
+
+def readable_arenas(endpoint: str) -> str:
+    """Why a worker that talks to this control endpoint cannot read arenas: a short reason, or "" where it can."""
+    base = local_directory(endpoint)
+    if base is None:
+        return "remote"
+    problem = check_directory(arena_directory(base))
+    return "" if problem is None else problem.reason.value

@@ -1,0 +1,125 @@
+"""What the daemon carries: a frame's message, and for one in shared memory a lease on its slot.
+
+A parcel lives as long as the core refers to it, as a stream's newest frame or as one under way to a worker, and so does
+its lease: the slot that a descriptor in a mailbox or a socket names is never used again meanwhile. A worker that cannot
+read arenas gets the payload in a message of its own, copied once for all such workers.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+from supplierd.arena import (
+    ArenaError,
+    ArenaReader,
+    ArenaUnavailableError,
+    Descriptor,
+    Lease,
+    Reason,
+    StaleDescriptorError,
+    inspect,
+    prepare_directory,
+    remove_dead_arenas,
+)
+from supplierd.core.snapshot import ArenaSnapshot
+from supplierd.wire import frame
+from supplierd.wire.errors import WireError
+
+INLINE_REASONS: Final = frozenset({"off", "small", "no_slot", "remote", *(reason.value for reason in Reason)})
+OTHER: Final = "other"
+"""Stands for a reason that this daemon does not know: a peer cannot invent labels."""
+
+
+def known_reason(reason: str) -> str:
+    """A peer's reason for sending or wanting payloads inline, as a label."""
+    return reason if reason in INLINE_REASONS else OTHER
+
+
+class Parcel:
+    """A frame on its way through the daemon."""
+
+    __slots__ = ("_header", "_inline", "_lease", "message")
+
+    def __init__(self, header: frame.Header, message: zmq.Frame, lease: Lease | None) -> None:
+        self.message = message
+        self._header = header
+        self._lease = lease
+        self._inline: zmq.Frame | None = None
+
+    def inline(self) -> zmq.Frame | None:
+        """The message for a worker that cannot read arenas; None where the arena turns out to be damaged."""
+        if self._lease is None:
+            return self.message
+        if self._inline is None:
+            with suppress(ArenaError):
+                head = frame.encode_head(self._header._replace(arena=None))
+                self._inline = zmq.Frame(b"".join((head, self._lease.data)))
+        return self._inline
+
+
+class Parcels:
+    """Makes parcels, and looks after the arenas of one runtime directory.
+
+    Attributes:
+        warning: what an operator should know about the place of the arenas; None where all is well.
+    """
+
+    def __init__(self, runtime_dir: Path) -> None:
+        self.warning: str | None
+        self._reader: ArenaReader | None = None
+        try:
+            self._directory, self.warning = prepare_directory(runtime_dir)
+            self._reader = ArenaReader(self._directory)
+        except ArenaUnavailableError as error:
+            self._directory, self.warning = runtime_dir, str(error)
+
+    def make(self, header: frame.Header, message: zmq.Frame) -> Parcel:
+        """A parcel for a frame that arrived.
+
+        Raises:
+            WireError: its descriptor names nothing that can be leased.
+        """
+        if header.arena is None:
+            return Parcel(header, message, None)
+        if self._reader is None:
+            raise WireError("no_arena", "a frame is in shared memory, and this daemon has none: see its log")
+        try:
+            return Parcel(header, message, self._reader.lease(Descriptor(*header.arena)))
+        except StaleDescriptorError as error:
+            raise WireError("stale_descriptor", str(error)) from None
+        except ArenaError as error:
+            raise WireError("no_arena", str(error)) from None
+
+    def state(self) -> tuple[ArenaSnapshot, ...]:
+        """Slots and memory of each stream's arenas, by asking the kernel."""
+        found: dict[str, ArenaSnapshot] = {}
+        for path in self._paths():
+            try:
+                info = inspect(path)
+            except (ArenaError, OSError):
+                continue  # it went away, or is none
+            before = found.get(info.stream, ArenaSnapshot(info.stream, 0, 0, 0))
+            found[info.stream] = ArenaSnapshot(
+                info.stream, before.bytes + info.bytes, before.free + info.free, before.leased + info.leased
+            )
+        return tuple(found[stream] for stream in sorted(found))
+
+    def sweep(self) -> list[str]:
+        """Remove the arenas of publishers that are dead; their names."""
+        if self._reader is None:
+            return []
+        self._reader.prune()
+        with suppress(OSError):
+            return [removed.name for removed in remove_dead_arenas(self._directory).removed]
+        return []
+
+    def close(self) -> None:
+        """Let go of every arena, and remove those without an owner."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def _paths(self) -> Iterator[Path]:
+        return self._directory.glob("*.arena") if self._reader is not None else iter(())
