@@ -127,6 +127,7 @@ def stats(  # noqa: PLR0917  # one per option
     except zmq.ZMQError as error:
         raise click.UsageError(f"--control {control}: {error.strerror}") from None
     try:
+        before = None
         while True:
             snapshot = _ask(monitor, timeout)
             if watch and not as_json:
@@ -134,9 +135,10 @@ def stats(  # noqa: PLR0917  # one per option
             if as_json:
                 click.echo(json.dumps(as_document(snapshot)))
             elif not check or watch:
-                click.echo(render(snapshot))
+                click.echo(render(snapshot, before))
             if not watch:
                 break
+            before = snapshot
             time.sleep(1.0)
     except KeyboardInterrupt:
         return

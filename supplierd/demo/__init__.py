@@ -1,0 +1,1 @@
+"""The demonstration behind `supplierd demo`: a real daemon, a real clip, and workers of different speed."""
