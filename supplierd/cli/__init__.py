@@ -1,8 +1,4 @@
-"""The `supplierd` command: parse, call, exit.
-
-main   the commands
-table  a snapshot as a table for people
-"""
+"""The `supplierd` command: parse, call, exit."""
 
 from supplierd.cli.main import main
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-import zmq
 
 import supplierd
 from supplierd import logs
-from supplierd.cli.table import as_document, render
 from supplierd.config import Config, ConfigError, entries, json_schema, load
 from supplierd.core.health import violations
 from supplierd.core.snapshot import Snapshot
 from supplierd.daemon.serve import StartError, serve
+from supplierd.table import as_document, render
 from supplierd.transport.monitor import Monitor, NoAnswerError
+from supplierd.transport.sockets import LIBZMQ, TransportError
 from supplierd.wire import control
 from supplierd.wire.endpoints import control_endpoint, runtime_dir
 
@@ -124,7 +124,7 @@ def stats(  # noqa: PLR0917  # one per option
     """
     try:
         monitor = Monitor(control or _control(runtime_dir))
-    except zmq.ZMQError as error:
+    except TransportError as error:
         raise click.UsageError(f"--control {control}: {error.strerror}") from None
     try:
         before = None
@@ -184,4 +184,4 @@ def demo(source: Path | None, seconds: float) -> None:
 @main.command()
 def version() -> None:
     """Print the versions of supplierd, its wire format and libzmq."""
-    click.echo(f"supplierd {supplierd.__version__}, wire {control.VERSION}, libzmq {zmq.zmq_version()}")
+    click.echo(f"supplierd {supplierd.__version__}, wire {control.VERSION}, libzmq {LIBZMQ}")

@@ -8,8 +8,6 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-import zmq
-
 import supplierd
 from supplierd.core.mailbox import Report
 from supplierd.core.supplier import Delivery, RefusalError, Reply, Supplier
@@ -19,6 +17,7 @@ from supplierd.daemon.sessions import Session, Sessions, new_session_number
 from supplierd.logs import Repeating, event
 from supplierd.transport.control import Peer
 from supplierd.transport.link import LinkFactory
+from supplierd.transport.sockets import TransportError
 from supplierd.wire import control
 from supplierd.wire.errors import WireError
 from supplierd.wire.names import ANY_STREAM, check_name
@@ -143,7 +142,7 @@ class Dialogue:
             _tell(former.peer, control.TakenOver(_session_number(former), request.client))
         try:
             link = self._links.open(peer.channel.endpoint)
-        except zmq.ZMQError as error:
+        except TransportError as error:
             self._supplier.disconnected(worker, now)
             text = (
                 f"no endpoint can be opened for a worker: {error}; see control.worker_ports and the limit of open files"

@@ -5,13 +5,11 @@ calls no metrics library and copies no payload.
 """
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from typing import Final
 
 import msgpack
-import zmq
 
 from supplierd.core import snapshot
 from supplierd.core.stream import Frame
@@ -24,6 +22,7 @@ from supplierd.logs import Repeating, event
 from supplierd.transport.control import ControlChannel
 from supplierd.transport.inbox import Inbox, MultipartError
 from supplierd.transport.link import Link, LinkFactory
+from supplierd.transport.sockets import Message, Waiter
 from supplierd.wire import frame
 from supplierd.wire.errors import WireError
 
@@ -70,9 +69,9 @@ class Distribution:
         self._parcels = parcels
         self._max_message = max_message
         self._ticked_at = self._swept_at = self._cleaned_at = time.monotonic()
-        self._poller = zmq.Poller()
+        self._waiter = Waiter()
         for socket in (*(i.socket for i in inboxes), *(c.socket for c in controls)):
-            self._poller.register(socket, zmq.POLLIN)
+            self._waiter.add(socket)
         self._conditions: dict[str, str] = {}
         self._epochs: dict[str, int] = {}
 
@@ -82,15 +81,14 @@ class Distribution:
 
     def wake_on(self, descriptor: int) -> None:
         """End a turn's wait when this file descriptor can be read."""
-        self._poller.register(descriptor, zmq.POLLIN)
+        self._waiter.add(descriptor)
 
     def turn(self) -> None:
         """One turn of the loop: wait for something to happen, at most until the next tick, and do it.
 
         Demands are heard before frames are taken: a worker that is ready gets the frame that is just arriving.
         """
-        wait_ms = math.ceil((self._ticked_at + TICK - time.monotonic()) * 1e3)
-        ready = dict(self._poller.poll(max(0, wait_ms)))
+        ready = self._waiter.wait(self._ticked_at + TICK - time.monotonic())
         now = time.monotonic()
         for channel in self._controls:
             if channel.socket in ready:
@@ -136,7 +134,7 @@ class Distribution:
 
     def _take_newest(self, inbox: Inbox) -> None:
         """Take what lies in an inbox: of a conflated one each message, of a plain one the newest of each publisher."""
-        newest: dict[tuple[str, int], tuple[frame.Header, zmq.Frame]] = {}
+        newest: dict[tuple[str, int], tuple[frame.Header, Message]] = {}
         for _ in range(BURST):
             now = time.monotonic()
             former = inbox.socket
@@ -152,8 +150,8 @@ class Distribution:
                 header = frame.decode(message.buffer)
             except MultipartError as error:
                 self._dialogue.reject(WireError("multipart", str(error)), now, "inbox")
-                self._poller.unregister(former)
-                self._poller.register(inbox.socket, zmq.POLLIN)
+                self._waiter.remove(former)
+                self._waiter.add(inbox.socket)
                 break
             except WireError as error:
                 self._dialogue.reject(error, now, "inbox")
@@ -165,7 +163,7 @@ class Distribution:
         for header, message in newest.values():
             self._accept(header, message, time.monotonic())
 
-    def _accept(self, header: frame.Header, message: zmq.Frame, now: float) -> None:
+    def _accept(self, header: frame.Header, message: Message, now: float) -> None:
         """Distribute one frame that arrived at `now`."""
         try:
             parcel = self._parcels.make(header, message)

@@ -17,7 +17,6 @@ from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-import zmq
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
@@ -25,6 +24,7 @@ import supplierd
 from supplierd.core.snapshot import Snapshot
 from supplierd.metrics import SnapshotCollector
 from supplierd.transport.monitor import Monitor, NoAnswerError
+from supplierd.transport.sockets import LIBZMQ
 from supplierd.wire import control
 
 ANSWER_TIMEOUT: Final = 2.0
@@ -140,7 +140,7 @@ def main() -> None:
             return Snapshot.from_wire(monitor.snapshot(ANSWER_TIMEOUT))
 
     registry = CollectorRegistry()
-    build = {"version": supplierd.__version__, "wire": str(control.VERSION), "libzmq": zmq.zmq_version()}
+    build = {"version": supplierd.__version__, "wire": str(control.VERSION), "libzmq": LIBZMQ}
     registry.register(SnapshotCollector(fetch, build))
     ProcessCollector(pid=lambda: arguments.daemon_pid, registry=registry)
 

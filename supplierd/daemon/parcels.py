@@ -10,8 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import zmq
-
 from supplierd.arena import (
     ArenaError,
     ArenaReader,
@@ -25,6 +23,7 @@ from supplierd.arena import (
     remove_dead_arenas,
 )
 from supplierd.core.snapshot import ArenaSnapshot
+from supplierd.transport.sockets import Message
 from supplierd.wire import frame
 from supplierd.wire.errors import WireError
 
@@ -43,20 +42,20 @@ class Parcel:
 
     __slots__ = ("_header", "_inline", "_lease", "message")
 
-    def __init__(self, header: frame.Header, message: zmq.Frame, lease: Lease | None) -> None:
+    def __init__(self, header: frame.Header, message: Message, lease: Lease | None) -> None:
         self.message = message
         self._header = header
         self._lease = lease
-        self._inline: zmq.Frame | None = None
+        self._inline: Message | None = None
 
-    def inline(self) -> zmq.Frame | None:
+    def inline(self) -> Message | None:
         """The message for a worker that cannot read arenas; None where the arena turns out to be damaged."""
         if self._lease is None:
             return self.message
         if self._inline is None:
             with suppress(ArenaError):
                 head = frame.encode_head(self._header._replace(arena=None))
-                self._inline = zmq.Frame(b"".join((head, self._lease.data)))
+                self._inline = Message(b"".join((head, self._lease.data)))
         return self._inline
 
 
@@ -76,7 +75,7 @@ class Parcels:
         except ArenaUnavailableError as error:
             self._directory, self.warning = runtime_dir, str(error)
 
-    def make(self, header: frame.Header, message: zmq.Frame) -> Parcel:
+    def make(self, header: frame.Header, message: Message) -> Parcel:
         """A parcel for a frame that arrived.
 
         Raises:

@@ -20,9 +20,9 @@ from typing import Final, NamedTuple
 
 import click
 
-from supplierd.cli.table import ledger_line, render
 from supplierd.core.snapshot import Snapshot, WorkerSnapshot
 from supplierd.demo.clips import ClipError, find_clip
+from supplierd.table import ledger_line, render
 from supplierd.transport.monitor import Monitor, NoAnswerError
 from supplierd.wire.endpoints import RUNTIME_DIR_VARIABLE, control_endpoint
 

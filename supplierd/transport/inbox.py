@@ -4,10 +4,11 @@ On ipc it is conflated: one message deep for each publisher. On tcp it is plain 
 by whoever reads it, which means the same: libzmq's conflated receiver wakes for each chunk of a large message, and
 now and then loses one and leaks it. `conflate` can be chosen for each endpoint.
 
-A message of several parts can abort the process if a conflated socket is read again after it, so the socket is closed
-and bound anew; publishers reconnect by themselves.
+A message of several parts can abort the process if a conflated socket is read again after it, so that is closed and
+bound anew; publishers reconnect by themselves. A plain socket is read to the end of the message.
 """
 
+import time
 from typing import Final
 
 import zmq
@@ -20,13 +21,16 @@ QUEUE_DEPTH: Final = 4
 OVERSIZE_MARGIN: Final = 64 * 1024 * 1024
 """Messages that exceed the limit by less are received, refused and counted; a larger one costs its sender the
 connection, unread."""
+REBIND_WITHIN: Final = 2.0
+"""Seconds for a closed socket's tcp address to become free: libzmq closes it in its I/O thread, within a millisecond."""
+REBIND_STEP: Final = 0.001
 
 
 class MultipartError(Exception):
-    """A peer sent a message of several parts; the socket was rebuilt. `peer` names it where libzmq does."""
+    """A peer sent a message of several parts, and none of them is given. `peer` names it where libzmq does."""
 
     def __init__(self, peer: str) -> None:
-        super().__init__(f"a message of several parts from {peer}: frames are one part; the inbox was bound anew")
+        super().__init__(f"a message of several parts from {peer}: frames are one part")
         self.peer = peer
 
 
@@ -50,20 +54,30 @@ class Inbox:
         self._max_message = max_message
         self._open()
 
-    def _open(self) -> None:
+    def _open(self, within: float = 0.0) -> None:
+        """Bind, trying for so many seconds while the address is in use."""
         self.socket: Socket = open_socket(self._context, zmq.PULL, self._max_message + OVERSIZE_MARGIN)
         if self.conflate:
             self.socket.set(zmq.CONFLATE, 1)
         self.socket.set(zmq.RCVHWM, QUEUE_DEPTH)
         self.socket.set(zmq.RCVBUF, TCP_BUFFER_BYTES)
-        self.socket.bind(self.endpoint)
+        deadline = time.monotonic() + within
+        while True:
+            try:
+                self.socket.bind(self.endpoint)
+                break
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EADDRINUSE or time.monotonic() >= deadline:
+                    self.socket.close(linger=0)
+                    raise
+                time.sleep(REBIND_STEP)
         self._strangers = StrangerCount(self.socket)
 
     def receive(self) -> zmq.Frame | None:
         """The next message, or None where there is none.
 
         Raises:
-            MultipartError: the message had several parts; the socket is a new one now.
+            MultipartError: the message had several parts; the socket may be a new one now.
         """
         try:
             message = self.socket.recv(zmq.NOBLOCK, copy=False)
@@ -71,8 +85,12 @@ class Inbox:
             return None
         if message.more:
             peer = _peer(message)
-            self.close()
-            self._open()
+            if self.conflate:
+                self.close()
+                self._open(REBIND_WITHIN)
+            else:
+                while message.more:
+                    message = self.socket.recv(zmq.NOBLOCK, copy=False)
             raise MultipartError(peer)
         return message
 

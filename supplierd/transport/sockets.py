@@ -5,6 +5,7 @@ any memory; a short HANDSHAKE_IVL, which drops silent clients; ZAP_DOMAIN, witho
 messages with no handshake at all.
 """
 
+import math
 import os
 import resource
 from typing import Any, Final
@@ -26,6 +27,11 @@ DESCRIPTORS_PER_WORKER: Final = 8
 
 _WATCHED: Final = int(zmq.Event.ACCEPTED | zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED)
 
+LIBZMQ: Final = zmq.zmq_version()
+TransportError = zmq.ZMQError
+"""What binding raises; its strerror says why."""
+Message = zmq.Frame
+"""One message part. Sending it to many sockets copies nothing."""
 Context = zmq.Context["zmq.Socket[bytes]"]
 Socket = zmq.Socket[bytes]
 
@@ -67,6 +73,25 @@ def open_socket(context: Context, kind: int, max_message: int) -> Socket:
     for option, value in options.items():
         socket.set(option, value)
     return socket
+
+
+class Waiter:
+    """Waits until something can be read."""
+
+    def __init__(self) -> None:
+        self._poller = zmq.Poller()
+
+    def add(self, source: Socket | int) -> None:
+        """Wait for this socket or file descriptor, too."""
+        self._poller.register(source, zmq.POLLIN)
+
+    def remove(self, source: Socket | int) -> None:
+        """Wait for it no longer."""
+        self._poller.unregister(source)
+
+    def wait(self, seconds: float) -> dict[Any, int]:
+        """What can be read, as keys, as soon as something can; empty when the time is over."""
+        return dict(self._poller.poll(max(0, math.ceil(seconds * 1e3))))
 
 
 class StrangerCount:
