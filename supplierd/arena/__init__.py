@@ -5,7 +5,7 @@ an `ArenaReader` turns that into a `Lease`: read-only views of a frame, which no
 Leases are OFD locks, which the kernel drops with the process: nothing leaks, whoever dies. A leaf package.
 """
 
-from .directory import ArenaDirectory, arena_directory, check_directory, prepare_directory
+from .directory import ArenaDirectory, arena_directory, check_directory, discard_directory, prepare_directory
 from .errors import ArenaClosedError, ArenaError, ArenaUnavailableError, NoFreeSlotError, Reason, StaleDescriptorError
 from .janitor import ArenaInfo, Removed, Sweep, inspect, remove_dead_arenas
 from .layout import MAX_FRAME, MAX_SLOTS, MIN_SLOTS, Descriptor
@@ -35,6 +35,7 @@ __all__ = [
     "WriterStats",
     "arena_directory",
     "check_directory",
+    "discard_directory",
     "inspect",
     "prepare_directory",
     "remove_dead_arenas",

@@ -83,6 +83,18 @@ def prepare_directory(runtime_dir: Path, *, shm: Path = SHM) -> ArenaDirectory:
         raise unavailable(error, f"cannot prepare {path}") from error
 
 
+def discard_directory(path: Path) -> None:
+    """Remove what `prepare_directory` made outside the runtime directory, if it is empty; for the daemon's end.
+
+    Publishers that outlive the daemon keep their arenas, and so the directory, which the next daemon finds again.
+    """
+    with suppress(OSError):
+        remove_dead_arenas(path)
+        if path.is_symlink():
+            path.resolve().rmdir()
+            path.unlink()
+
+
 def _place(path: Path, shm: Path) -> Path:
     """Where `path` should really be."""
     if on_tmpfs(path.parent) or check_directory(shm, write=True) or not on_tmpfs(shm):

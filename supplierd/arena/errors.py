@@ -48,6 +48,8 @@ _CAUSES: dict[int, tuple[Reason, str]] = {
     errno.EFBIG: (Reason.FILE_LIMIT, "raise the limit of file sizes (ulimit -f, LimitFSIZE=)"),
     errno.ENOMEM: _NO_MEMORY,
     errno.ENOLCK: _NO_MEMORY,
+    errno.ELOOP: (Reason.BAD_ARENA, "an arena is a file and never a link: look who put one there"),
+    errno.EFAULT: (Reason.BAD_ARENA, "the arena lacks memory that it claims to have: look at its publisher"),
     errno.EOPNOTSUPP: _UNSUPPORTED,
     errno.EISDIR: _UNSUPPORTED,
     errno.EINVAL: _UNSUPPORTED,

@@ -45,7 +45,7 @@ class ArenaInfo(NamedTuple):
 
 
 def inspect(path: Path) -> ArenaInfo:
-    """Look at one arena. Raises FileNotFoundError, ArenaUnavailableError, OSError."""
+    """Look at one arena. Raises OSError, and ArenaUnavailableError for what is no arena."""
     fd, header = open_arena(path)
     with closing(LockFile(fd)) as locks:
         leased, writing = locks.count(header.slots)

@@ -20,7 +20,7 @@ from mmap import PAGESIZE
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import ArenaUnavailableError, Reason, unavailable
+from .errors import ArenaUnavailableError, Reason
 
 MIN_SLOTS = 4  # fewer leave nothing beside the spared ones
 MAX_SLOTS = 1024  # as many as a daemon can have workers
@@ -53,7 +53,7 @@ def stream_of(name: str) -> str | None:
 class Descriptor(NamedTuple):
     """Names one frame: what travels in a message instead of the pixels.
 
-    `arena` is a plain file name in the arena directory, `offset` and `size` are bytes from the start of that file.
+    `arena` is a plain file name in the arena directory; `offset`, from the start of that file, and `size` are in bytes.
     """
 
     arena: str
@@ -122,15 +122,9 @@ def _bad_arena(why: str) -> ArenaUnavailableError:
 def open_arena(path: Path) -> tuple[int, Header]:
     """Open somebody else's arena read-only and verify it: (file descriptor, header).
 
-    Raises FileNotFoundError when it is gone, ArenaUnavailableError for whatever else is in the way: a link, a pipe
-    and a file that is no arena are refused.
+    Raises OSError (a link is refused with ELOOP), and ArenaUnavailableError for what is no arena.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise unavailable(error, f"cannot open the arena {path}") from error
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):

@@ -1,7 +1,7 @@
 """Mapped memory, and how views of it tell that they are gone.
 
-A `Region` is the base of every array and view of one frame. CPython frees it with the last of them, at that moment it
-calls back, and so a lock can last exactly as long as somebody can see the frame: no sweep, no weak references.
+A `Region` is the base of every array and view of one frame. CPython frees it with the last of them, and at that moment
+it calls back: so a lock can last exactly as long as somebody can see the frame, without a sweep or a weak reference.
 """
 
 from __future__ import annotations
@@ -54,29 +54,29 @@ class Mapping:
 
 
 class Region:
-    """Some bytes of a mapping; `ended` is called once, when the last view of them has died, in whatever thread.
+    """A part of a mapping; `ended` is called once, when it and the last view of it have died, in whatever thread.
 
     That may be in the middle of any line, so `ended` must neither wait for a lock nor raise.
     """
 
     __slots__ = ("__array_interface__", "_ended", "_mapping")
 
-    def __init__(self, mapping: Mapping, offset: int, size: int, ended: Callable[[], object]) -> None:
-        self._mapping = mapping
+    def __init__(self, ended: Callable[[], object]) -> None:
         self._ended: Callable[[], object] | None = ended
+
+    def disarm(self) -> None:
+        """Never call `ended`."""
+        self._ended = None
+
+    def view(self, mapping: Mapping, offset: int, size: int) -> npt.NDArray[np.uint8]:
+        """Its bytes as an array, which keeps it alive, as does all that is derived from that. Always the same bytes."""
+        self._mapping = mapping
         self.__array_interface__ = {
             "version": 3,
             "typestr": "|u1",
             "shape": (size,),
             "data": (mapping.address + offset, not mapping.writable),
         }
-
-    def disarm(self) -> None:
-        """Never call `ended`."""
-        self._ended = None
-
-    def bytes(self) -> npt.NDArray[np.uint8]:
-        """The bytes as an array; it, and all that is derived from it, keeps the region alive."""
         return np.asarray(self)
 
     def __del__(self) -> None:

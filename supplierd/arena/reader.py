@@ -2,13 +2,17 @@
 
 A lease takes the slot's lock for reading, without waiting, and then compares generations: as the writer holds the same
 lock from before its first byte to after its last, a torn or replaced frame cannot be handed out. The lock lasts until
-the last array or view of the frame dies. `_lock` guards the counts and the cache; finalisers run at any moment, even
-inside the guarded lines, so they only queue what has ended, and whoever has the lock settles the queue.
+the last array or view of the frame dies. Nothing is mapped before somebody wants to see a frame: who only leases, as
+the daemon does, reads the file by system calls, and so no damaged file can end it with SIGBUS. `_lock` guards the
+counts and the cache; finalisers run at any moment, even inside the guarded lines, so they only queue what has ended,
+and whoever has the lock settles the queue.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,23 +23,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ArenaClosedError, ArenaUnavailableError, Reason, StaleDescriptorError, unavailable
+from .errors import ArenaClosedError, StaleDescriptorError, unavailable
 from .layout import TABLE_OFFSET, Descriptor, Header, bad_descriptor, open_arena, stream_of
 from .locks import LockFile
 from .memory import Mapping, Region
 
 
 class _Arena:
-    """One open and mapped arena. It is let go by whoever refers to it last, the reader's cache or a frame."""
+    """One open arena. It is let go by whoever refers to it last, the reader's cache or a frame."""
 
     def __init__(self, locks: LockFile, header: Header) -> None:
         self.locks = locks
         self.header = header
-        self.mapping = Mapping(locks.fd, header.file_size)
-        self.mapping.populate(0, header.slots_offset)
-        self.table = self.mapping.table(TABLE_OFFSET, header.slots)
         self.leases = [0] * header.slots
-        self.populated = [0] * header.slots
+        self._mapping_lock = threading.Lock()
+        self._mapping: Mapping | None = None
+        self._populated = [0] * header.slots  # bytes
 
     def check(self, descriptor: Descriptor) -> None:
         _, slot, generation, offset, size = descriptor
@@ -50,24 +53,32 @@ class _Arena:
 
     def take(self, slot: int, generation: int) -> bool:
         """Hold the slot, once more, if it has this generation."""
-        if self.table[slot] != generation or not (self.leases[slot] or self.locks.try_read(slot)):
-            return False
-        if self.table[slot] != generation:  # replaced before the lock was there
-            if not self.leases[slot]:
-                self.locks.unlock(slot)
+        if not (self.leases[slot] or self.locks.try_read(slot)):
             return False
         self.leases[slot] += 1
-        return True
+        fresh = False
+        try:
+            found = os.pread(self.locks.fd, 8, TABLE_OFFSET + 8 * slot)
+            fresh = int.from_bytes(found, sys.byteorder) == generation
+        finally:
+            if not fresh:
+                self.drop(slot)
+        return fresh
 
     def drop(self, slot: int) -> None:
         self.leases[slot] -= 1
         if not self.leases[slot]:
             self.locks.unlock(slot)
 
-    def populate(self, slot: int, size: int) -> None:
-        if self.populated[slot] < size:
-            self.mapping.populate(self.header.offset(slot), size)
-            self.populated[slot] = size
+    def mapped(self, slot: int, size: int) -> Mapping:
+        """The arena in memory, of which the first `size` bytes of the slot can be read. Raises OSError."""
+        with self._mapping_lock:
+            if self._mapping is None:
+                self._mapping = Mapping(self.locks.fd, self.header.file_size)
+            if self._populated[slot] < size:
+                self._mapping.populate(self.header.offset(slot), size)
+                self._populated[slot] = size
+            return self._mapping
 
 
 class Lease:
@@ -91,16 +102,26 @@ class Lease:
     def bytes(self) -> npt.NDArray[np.uint8]:
         """The frame's bytes as a read-only array.
 
-        Raises ArenaClosedError after `release`, ArenaUnavailableError if the memory cannot be had (a damaged file).
+        Raises ArenaUnavailableError if they cannot be mapped, ArenaClosedError after `release` or a fork.
         """
-        if self._region is None:
-            raise ArenaClosedError("this lease was released: read the frame's data before, or keep an array of it")
+        region = self._open()
+        name, slot, _, offset, size = self.descriptor
         try:
-            self._arena.populate(self.descriptor.slot, self.descriptor.size)
+            return region.view(self._arena.mapped(slot, size), offset, size)
         except OSError as error:
-            text = f"{self.descriptor.arena} lacks the memory of a frame that it names: look at its publisher"
-            raise ArenaUnavailableError(Reason.BAD_ARENA, f"{text}; frames go inline") from error
-        return self._region.bytes()
+            raise unavailable(error, f"cannot map a frame of {name}") from error
+
+    def read_into(self, target: bytearray | memoryview) -> None:
+        """Copy the frame without mapping it, into `size` writable bytes. Raises as `bytes` does, and ValueError."""
+        self._open()
+        name, _, _, offset, size = self.descriptor
+        if (room := memoryview(target).nbytes) != size:
+            raise ValueError(f"a frame of {size} bytes cannot be copied into {room}")
+        try:
+            if os.preadv(self._arena.locks.fd, [target], offset) != size:
+                raise OSError(errno.EFAULT, "cut short")
+        except OSError as error:
+            raise unavailable(error, f"cannot read a frame of {name}") from error
 
     def as_array(self, dtype: npt.DTypeLike, shape: Sequence[int]) -> npt.NDArray[np.generic]:
         """The frame as a read-only array.
@@ -118,6 +139,13 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+    def _open(self) -> Region:
+        if self._region is None or self._arena.locks.fd < 0:
+            raise ArenaClosedError(
+                "this lease was released, or belongs to a parent process: keep an array of its frame"
+            )
+        return self._region
 
 
 class ArenaReader:
@@ -147,7 +175,7 @@ class ArenaReader:
         Raises StaleDescriptorError when the frame has been replaced or its arena is gone, ArenaUnavailableError when
         this process cannot use the arena or the descriptor cannot be right, ArenaClosedError after `close` or a fork.
         """
-        name, slot, generation, _, size = descriptor
+        name, slot, generation = descriptor[:3]
         with self._guarded():
             arena = self._arenas.get(name) or self._open(name)
             arena.check(descriptor)
@@ -158,7 +186,7 @@ class ArenaReader:
             if not taken:
                 raise StaleDescriptorError(f"slot {slot} of {name} has a newer frame than {generation}: ask for it")
             self._held += 1
-            region = Region(arena.mapping, descriptor.offset, size, partial(self._end, arena, slot))
+            region = Region(partial(self._end, arena, slot))
         return Lease(descriptor, arena, region)
 
     def prune(self) -> None:
@@ -200,16 +228,12 @@ class ArenaReader:
             if self._directory.is_dir():
                 raise StaleDescriptorError(f"the arena {name} is gone: ask for the newest frame") from error
             raise unavailable(error, f"cannot find arenas in {self._directory}") from error
-        locks = LockFile(fd)
-        try:
-            arena = _Arena(locks, header)
         except OSError as error:
-            locks.close()
-            raise unavailable(error, f"cannot map the arena {name}") from error
+            raise unavailable(error, f"cannot open the arena {name}") from error
         for other in [other for other in self._arenas if stream_of(other) == stream]:
             del self._arenas[other]
         self._prune()
-        self._arenas[name] = arena
+        arena = self._arenas[name] = _Arena(LockFile(fd), header)
         return arena
 
     def _prune(self) -> None:

@@ -155,8 +155,7 @@ class Slot:
     def __init__(self, writer: ArenaWriter, arena: _Arena, index: int, size: int) -> None:
         self._writer, self._arena, self._index = writer, arena, index
         self.size = size
-        forgotten = partial(writer._returned.append, (arena, index))
-        self._region: Region | None = Region(arena.mapping, arena.header.offset(index), size, forgotten)
+        self._region: Region | None = Region(partial(writer._returned.append, (arena, index)))
 
     @property
     def memory(self) -> memoryview:
@@ -165,7 +164,7 @@ class Slot:
 
     def bytes(self) -> npt.NDArray[np.uint8]:
         """The same as an array."""
-        return self._open().bytes()
+        return self._open().view(self._arena.mapping, self._arena.header.offset(self._index), self.size)
 
     def as_array(self, dtype: npt.DTypeLike, shape: Sequence[int]) -> npt.NDArray[np.generic]:
         """The same as an array of this shape. Raises ValueError or TypeError when that is not `size` bytes of data."""
@@ -267,9 +266,9 @@ class ArenaWriter:
 
     def close(self) -> None:
         """Unlink the files; readers keep the frames that they hold. May be repeated."""
-        self._unlink()
         if self._pid == os.getpid():
             with self._lock:
+                self._unlink()
                 self._arena = None
                 self._retired.clear()
 

@@ -85,16 +85,14 @@ def fork(directory: str) -> None:
         code = 1
         try:
             assert array[0] == 1
-            for forbidden in (lambda: writer.acquire(1), lambda: reader.lease(lease.descriptor), loan.commit):
-                try:
-                    forbidden()
-                except ArenaClosedError:
-                    continue
-                raise AssertionError("a child may not do this")
-            del array, lease, loan, forbidden
-            gc.collect()
+            forbid(lambda: writer.acquire(1))
+            forbid(lambda: reader.lease(lease.descriptor))
+            forbid(lambda: lease.data)
+            forbid(loan.commit)
             reader.close()
             writer.close()
+            del array, lease, loan, reader, writer
+            gc.collect()
             code = 0
         finally:
             os._exit(code)
@@ -108,6 +106,14 @@ def fork(directory: str) -> None:
         sys.stdin.readline()  # outlive the parent, with its memory and without its locks
         os._exit(0)
     os._exit(0)
+
+
+def forbid(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except ArenaClosedError:
+        return
+    raise AssertionError("a child may not do this")
 
 
 def parse(fields: list[str] | tuple[str, ...]) -> Descriptor:

@@ -37,7 +37,7 @@ class Actor:
             [sys.executable, ACTORS, part, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ACTORS.parents[2])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
 
     def line(self) -> str:
@@ -98,7 +98,7 @@ def tiny_tmpfs(tmp_path: Path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", tmp_path], check=False, capture_output=True, text=True
     )
     if mounted.returncode:
-        pytest.skip(f"mounting a tmpfs is not permitted here: {mounted.stderr.strip()}")
+        pytest.skip(f"mounting a tmpfs is not permitted here: {mounted.stderr.splitlines()[0]}")
     yield tmp_path
     subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
@@ -118,10 +118,12 @@ def limit() -> Callable[[int, int], AbstractContextManager[None]]:
 
 
 @pytest.fixture
-def unprivileged() -> Iterator[None]:
-    """Root opens everything: be nobody meanwhile."""
+def forbidden(directory: Path) -> Iterator[Path]:
+    """The directory, but nobody may write to it; root, who always may, is nobody meanwhile."""
     user = os.geteuid()
+    directory.chmod(0o555)
     if user == 0:
         os.seteuid(65534)
-    yield
+    yield directory
     os.seteuid(user)
+    directory.chmod(0o700)

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from supplierd.arena import ArenaUnavailableError, ArenaWriter, Reason, check_directory, prepare_directory
+from supplierd.arena import (
+    ArenaUnavailableError,
+    ArenaWriter,
+    Reason,
+    check_directory,
+    discard_directory,
+    prepare_directory,
+)
 from supplierd.arena.directory import on_tmpfs
 
 from .conftest import SHM
@@ -37,23 +44,18 @@ def test_in_the_runtime_directory_when_that_is_on_tmpfs(directory: Path) -> None
     path, warning = prepare_directory(directory)
     assert path == directory / "arena"
     assert not path.is_symlink()
-    assert mode(path) == 0o2750
+    assert mode(path) == 0o3770, "the group may make arenas, and each member remove its own"
     assert warning is None
     assert check_directory(path) is None
     assert check_directory(path, write=True) is None
     assert prepare_directory(directory).path == path
 
 
-def test_where_the_group_may_write_it_may_here_but_not_remove(directory: Path) -> None:
-    directory.chmod(0o770)
-    assert mode(prepare_directory(directory).path) == 0o3770
-
-
 def test_a_link_to_tmpfs_when_the_runtime_directory_is_on_a_disk(on_disk: Path, shm: Path) -> None:
     path, warning = prepare_directory(on_disk, shm=shm)
     place = path.readlink()
     assert place.parent == shm
-    assert mode(place) == 0o2750
+    assert mode(place) == 0o3770
     assert place.stat().st_gid == on_disk.stat().st_gid
     assert warning is None
     assert prepare_directory(on_disk, shm=shm).path.readlink() == place
@@ -62,6 +64,17 @@ def test_a_link_to_tmpfs_when_the_runtime_directory_is_on_a_disk(on_disk: Path, 
     place.rmdir()
     assert prepare_directory(on_disk, shm=shm).path.readlink() == place, "made again, as after a reboot"
     assert len(list(shm.iterdir())) == 1
+
+
+def test_the_directory_on_tmpfs_goes_with_the_daemon_unless_in_use(on_disk: Path, shm: Path) -> None:
+    path = prepare_directory(on_disk, shm=shm).path
+    with ArenaWriter(path, "cam-1") as writer:
+        writer.write(b"frame")
+        discard_directory(path)
+        assert len(list(path.iterdir())) == 1
+    discard_directory(path)
+    assert not path.is_symlink()
+    assert not list(shm.iterdir())
 
 
 def test_an_empty_directory_on_disk_gives_way_and_one_in_use_stays(on_disk: Path, shm: Path, tmp_path: Path) -> None:
@@ -136,13 +149,11 @@ def test_check_says_what_is_missing(tmp_path: Path) -> None:
         assert problem.reason is Reason.NOT_FOUND
 
 
-def test_check_notices_permissions(directory: Path, unprivileged: None) -> None:
-    problem = check_directory(directory, write=True)
-    if os.access(directory, os.W_OK, effective_ids=True):
-        assert problem is None
-    else:
-        assert problem
-        assert problem.reason is Reason.NO_PERMISSION
+def test_check_notices_permissions(forbidden: Path) -> None:
+    assert check_directory(forbidden) is None
+    problem = check_directory(forbidden, write=True)
+    assert problem
+    assert problem.reason is Reason.NO_PERMISSION
 
 
 def test_shared_memory_is_on_tmpfs() -> None:

@@ -46,8 +46,9 @@ NAMES += [f"-{NAME}", f".{NAME}", NAME.upper(), "x" * 65 + NAME[5:]]
 
 def link_to_an_arena(path: Path) -> None:
     header = Header.plan(4, 4096)
-    forge(path.with_name("elsewhere"), header.pack(), header.file_size)
-    path.symlink_to(path.with_name("elsewhere"))
+    (path.parent / "elsewhere").mkdir()
+    forge(path.parent / "elsewhere" / NAME, header.pack(), header.file_size)
+    path.symlink_to(path.parent / "elsewhere" / NAME)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -106,9 +107,12 @@ def test_files_that_are_no_arena_are_refused(
     reader: ArenaReader, directory: Path, make: Callable[[Path], object]
 ) -> None:
     make(directory / NAME)
-    with pytest.raises(ArenaUnavailableError, match="inline"):
+    with pytest.raises(ArenaUnavailableError, match="inline") as caught:
         reader.lease(FORGED)
-    assert remove_dead_arenas(directory) == ((), 0, 1)
+    assert caught.value.reason is Reason.BAD_ARENA
+    sweep = remove_dead_arenas(directory)
+    assert (sweep.removed, sweep.living) == ((), 0)
+    assert sweep.foreign == len(list(directory.iterdir()))
     assert os.path.lexists(directory / NAME), "what is not ours is left alone"
 
 
@@ -150,9 +154,21 @@ def test_a_hole_in_a_full_tmpfs_is_an_error_and_not_a_bus_error(tiny_tmpfs: Path
             file.write(bytes(4096))
     with ArenaReader(tiny_tmpfs) as reader:
         lease = reader.lease(FORGED._replace(size=1 << 20))
-        with pytest.raises(ArenaUnavailableError, match="lacks the memory") as caught:
+        with pytest.raises(ArenaUnavailableError, match="lacks memory") as caught:
             lease.as_array(np.uint8, (1 << 20,))
         assert caught.value.reason is Reason.BAD_ARENA
+
+
+def test_a_file_cut_short_while_leased_harms_nobody_who_has_not_mapped_it(directory: Path, reader: ArenaReader) -> None:
+    header = Header.plan(4, 4096)
+    forge(directory / NAME, header.pack(), header.file_size)
+    lease = reader.lease(FORGED)
+    os.truncate(directory / NAME, 4096)
+    with pytest.raises(ArenaUnavailableError, match="cannot read a frame") as caught:
+        lease.read_into(bytearray(10))
+    assert caught.value.reason is Reason.BAD_ARENA
+    with pytest.raises(StaleDescriptorError):
+        reader.lease(FORGED)
 
 
 def test_a_reader_cannot_pass_for_an_owner(directory: Path) -> None:

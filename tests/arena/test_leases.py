@@ -30,6 +30,18 @@ def test_a_frame_arrives_as_it_was_written(writer: ArenaWriter, reader: ArenaRea
         assert lease.data.readonly
 
 
+def test_a_frame_can_be_copied_without_mapping_it(writer: ArenaWriter, reader: ArenaReader, directory: Path) -> None:
+    message = bytearray(b"head.....")
+    with reader.lease(writer.write(b"frame")) as lease:
+        lease.read_into(memoryview(message)[4:])
+        with pytest.raises(ValueError, match="5 bytes cannot be copied into 4"):
+            lease.read_into(bytearray(4))
+    assert message == b"headframe"
+    assert f"{directory.name}/cam-1-" not in Path("/proc/self/maps").read_text()
+    with pytest.raises(ArenaClosedError):
+        lease.read_into(message)
+
+
 def test_parts_and_strided_arrays_are_joined(writer: ArenaWriter, reader: ArenaReader) -> None:
     image = np.arange(60, dtype=np.float64).reshape(6, 10)[::2, ::-1]
     with reader.lease(writer.write(b"abc", bytearray(b"d"), b"", image, memoryview(b"xyz"))) as lease:

@@ -14,6 +14,7 @@ from supplierd.arena import (
     ArenaReader,
     ArenaUnavailableError,
     ArenaWriter,
+    Descriptor,
     NoFreeSlotError,
     Reason,
     StaleDescriptorError,
@@ -69,22 +70,20 @@ def test_a_read_only_file_system(tiny_tmpfs: Path) -> None:
             subprocess.run(["umount", "--lazy", tiny_tmpfs], check=True)
 
 
-def test_no_permission(directory: Path, writer: ArenaWriter, unprivileged: None) -> None:
-    with ArenaWriter(directory, "cam-2") as other:
-        assert refusal(lambda: other.write(b"frame")) is Reason.NO_PERMISSION
+def test_no_permission_to_write(forbidden: Path) -> None:
+    with ArenaWriter(forbidden, "cam-1") as writer:
+        assert refusal(lambda: writer.write(b"frame")) is Reason.NO_PERMISSION
 
 
-def test_no_permission_to_read(directory: Path, writer: ArenaWriter, reader: ArenaReader) -> None:
+@pytest.fixture
+def secret(directory: Path, writer: ArenaWriter) -> Descriptor:
     descriptor = writer.write(b"frame")
-    user = os.geteuid()
     (directory / descriptor.arena).chmod(0)
-    try:
-        if user == 0:
-            directory.chmod(0o755)
-            os.seteuid(65534)
-        assert refusal(lambda: reader.lease(descriptor)) is Reason.NO_PERMISSION
-    finally:
-        os.seteuid(user)
+    return descriptor
+
+
+def test_no_permission_to_read(secret: Descriptor, reader: ArenaReader, forbidden: Path) -> None:
+    assert refusal(lambda: reader.lease(secret)) is Reason.NO_PERMISSION
 
 
 def test_files_are_for_the_group_whatever_the_umask(directory: Path, writer: ArenaWriter) -> None:
@@ -114,9 +113,10 @@ def test_too_many_open_files(
     os.close(free)
     with limit(resource.RLIMIT_NOFILE, free + spare), ArenaWriter(directory, "cam-2") as other:
         assert refusal(lambda: other.write(b"frame")) is Reason.TOO_MANY_FILES
-        assert refusal(lambda: reader.lease(descriptor)) is Reason.TOO_MANY_FILES
     assert os.dup(0) == free, "nothing was left open"
     os.close(free)
+    with limit(resource.RLIMIT_NOFILE, free + spare):
+        assert refusal(lambda: reader.lease(descriptor).data) is Reason.TOO_MANY_FILES
     assert bytes(reader.lease(descriptor).data) == b"frame"
 
 
@@ -132,7 +132,9 @@ def test_a_limit_of_address_space(directory: Path, writer: ArenaWriter, reader: 
     with limit(resource.RLIMIT_AS, pages * resource.getpagesize() + (32 << 20)):
         with ArenaWriter(directory, "cam-2") as other:
             assert refusal(lambda: other.acquire(64 << 20)) is Reason.NO_MEMORY
-        assert refusal(lambda: reader.lease(descriptor)) is Reason.NO_MEMORY
+        lease = reader.lease(descriptor)
+        assert refusal(lambda: lease.data) is Reason.NO_MEMORY
+    assert len(lease.data) == 64 << 20
     assert [path.name for path in directory.iterdir()] == [descriptor.arena]
 
 
