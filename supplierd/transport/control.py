@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 import zmq
 
 from supplierd.transport.lock import IPC
-from supplierd.transport.sockets import Context, Socket, StrangerCount, open_socket
+from supplierd.transport.sockets import Context, Socket, StrangerCount, open_socket, readable
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """Beyond this libzmq drops the peer; what is shorter, and too long for a control message, is refused and counted."""
@@ -39,10 +39,9 @@ class ControlChannel:
 
     def receive(self) -> tuple[Peer, bytes | None] | None:
         """The next message and its sender, or None where there is none. A message of several parts is given as None."""
-        try:
-            identity, *parts = self.socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
+        if not readable(self.socket):
             return None
+        identity, *parts = self.socket.recv_multipart(zmq.NOBLOCK)
         return Peer(self, identity), parts[0] if len(parts) == 1 else None
 
     def send(self, peer: Peer, message: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 import zmq
 
 from supplierd.transport.lock import IPC
-from supplierd.transport.sockets import TCP_BUFFER_BYTES, Context, Socket, StrangerCount, open_socket
+from supplierd.transport.sockets import TCP_BUFFER_BYTES, Context, Socket, StrangerCount, open_socket, readable
 
 QUEUE_DEPTH: Final = 4
 """Messages that a plain inbox lets libzmq hold: enough for a burst, too few for a backlog."""
@@ -79,10 +79,9 @@ class Inbox:
         Raises:
             MultipartError: the message had several parts; the socket may be a new one now.
         """
-        try:
-            message = self.socket.recv(zmq.NOBLOCK, copy=False)
-        except zmq.Again:
+        if not readable(self.socket):
             return None
+        message = self.socket.recv(zmq.NOBLOCK, copy=False)
         if message.more:
             peer = _peer(message)
             if self.conflate:

@@ -4,6 +4,7 @@ file included, so a lock beside it is taken first; the kernel drops it with its 
 
 import fcntl
 import os
+import socket
 import stat
 from pathlib import Path
 from typing import Final
@@ -39,9 +40,10 @@ class SocketLock:
             ) from None
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"supplierd, pid {os.getpid()}\n".encode(), 0)
-        if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        obstacle = _obstacle(path)
+        if obstacle:
             os.close(self._file)
-            raise HeldError(f"{path} exists and is not a socket: move it away, or choose another --runtime-dir")
+            raise HeldError(f"{path} {obstacle}, or choose another --runtime-dir")
 
     def release(self) -> None:
         """Remove the socket file and give the lock back. The lock file stays: removing it would let two daemons hold
@@ -50,3 +52,20 @@ class SocketLock:
             self._path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = -1
+
+
+def _obstacle(path: Path) -> str:
+    """What at the path must not be unlinked, and what to do about it; "" for nothing, or a dead daemon's socket."""
+    if not os.path.lexists(path):
+        return ""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return "exists and is not a socket: move it away"
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            return ""
+        except OSError:
+            pass  # of another type, or its listener is busy
+    return "is another program's socket, which listens there: stop that program"

@@ -27,6 +27,7 @@ DESCRIPTORS_PER_WORKER: Final = 8
 
 _WATCHED: Final = int(zmq.Event.ACCEPTED | zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED)
 
+_POLLIN: Final = int(zmq.POLLIN)  # a plain number: the enumeration's & costs a microsecond
 LIBZMQ: Final = zmq.zmq_version()
 TransportError = zmq.ZMQError
 """What binding raises; its strerror says why."""
@@ -75,6 +76,11 @@ def open_socket(context: Context, kind: int, max_message: int) -> Socket:
     return socket
 
 
+def readable(socket: Socket) -> bool:
+    """Whether a message can be received: cheaper to ask than to catch the exception of a receive that cannot."""
+    return bool(int(socket.get(zmq.EVENTS)) & _POLLIN)
+
+
 class Waiter:
     """Waits until something can be read."""
 
@@ -99,28 +105,59 @@ class StrangerCount:
     type, somebody who only knocked.
 
     libzmq does not say which connection a finished handshake belongs to: it is taken for the longest waiting one.
-    Where several greet at once a stranger may thus be counted late, but is counted once.
+    Where several greet at once a stranger may thus be counted late, but is counted once. Its I/O threads may tell of a
+    connection's handshake or end before they tell of its beginning.
     """
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
         self._monitor = socket.get_monitor_socket(_WATCHED)
         self._greeting: dict[int, None] = {}  # descriptors, longest waiting first
+        self._established: set[int] = set()
+        self._ended_early: set[int] = set()
+        self._greeted_early = 0
 
     def take(self) -> int:
-        """How many since the last call. To be called often: with 1000 events unread, libzmq's I/O thread waits."""
+        """How many since the last call. To be called often: libzmq's I/O thread waits when 1000 events lie unread."""
         strangers = 0
         while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
             event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
             descriptor = int(event["value"])
             if event["event"] == zmq.Event.ACCEPTED:
-                self._greeting[descriptor] = None
+                strangers += self._accepted(descriptor)
             elif event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
-                self._greeting.pop(next(iter(self._greeting), -1), None)
-            elif descriptor in self._greeting:
-                del self._greeting[descriptor]
-                strangers += 1
+                self._shook_hands()
+            else:
+                strangers += self._ended(descriptor)
         return strangers
+
+    def _accepted(self, descriptor: int) -> bool:
+        if descriptor in self._ended_early:
+            self._ended_early.remove(descriptor)
+            return True
+        self._greeting[descriptor] = None
+        if self._greeted_early:
+            self._greeted_early -= 1
+            self._shook_hands()
+        return False
+
+    def _shook_hands(self) -> None:
+        if self._greeting:
+            first = next(iter(self._greeting))
+            del self._greeting[first]
+            self._established.add(first)
+        else:
+            self._greeted_early += 1
+
+    def _ended(self, descriptor: int) -> bool:
+        if descriptor in self._greeting:
+            del self._greeting[descriptor]
+            return True
+        if descriptor in self._established:
+            self._established.remove(descriptor)
+        else:
+            self._ended_early.add(descriptor)
+        return False
 
     def close(self) -> None:
         """Stop counting."""

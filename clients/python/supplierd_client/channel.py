@@ -1,5 +1,6 @@
 """A session and its sockets: what the blocking and the asyncio worker share. It never waits; whoever uses it does."""
 
+import logging
 import math
 import os
 import secrets
@@ -8,6 +9,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import zmq
 
 import supplierd
@@ -15,7 +18,6 @@ from supplierd.arena import (
     ArenaReader,
     ArenaUnavailableError,
     Descriptor,
-    Lease,
     Reason,
     StaleDescriptorError,
     arena_directory,
@@ -28,10 +30,12 @@ from supplierd.wire.names import ANY_STREAM, check_name
 from supplierd_client.frame import Frame, age_of, inline_payload
 from supplierd_client.lane import readable_arenas
 from supplierd_client.session import FrameId, Session, Verdict
-from supplierd_client.sockets import connect, default_control, local_directory
+from supplierd_client.sockets import connect, default_control, local_directory, readable
 
 LEAVE_WAIT_MS: Final = 100
 """How long closing waits for the last message to be written."""
+
+log = logging.getLogger("supplierd_client")
 
 
 class Channel:
@@ -74,8 +78,7 @@ class Channel:
         base = local_directory(self.endpoint)
         self._arenas = ArenaReader(arena_directory(base)) if base is not None else None
         self._session = Session(join, max_age, partial(readable_arenas, self.endpoint))
-        self._held: Frame | None = None
-        self._held_captured = 0
+        self._held: tuple[Frame, wire.Header] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._frames: zmq.Socket[bytes] | None = None
         self._frames_endpoint = ""
@@ -112,12 +115,13 @@ class Channel:
         message = self._session.to_send(now)
         if message is not None and not self._send(message):
             self._session.unsent(now)
+        self._follow()
         return None
 
     def pending(self) -> bool:
         """Whether something has arrived that `step` has not seen."""
         sockets = [self._control] if self._frames is None else [self._control, self._frames]
-        return any(int(socket.get(zmq.EVENTS)) & zmq.POLLIN for socket in sockets)
+        return any(map(readable, sockets))
 
     def descriptors(self) -> list[int]:
         """The file descriptors that become readable when something may have arrived; then ask `pending`."""
@@ -147,31 +151,34 @@ class Channel:
         return True
 
     def _listen(self) -> None:
-        """Hear what the daemon says, and follow it to the endpoint that it names."""
-        while True:
+        """Hear what the daemon says, and go where it says."""
+        while readable(self._control):
             try:
-                data = self._control.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            try:
-                self._session.hear(data, time.monotonic())
+                self._session.hear(self._control.recv(zmq.NOBLOCK), time.monotonic())
             except WireError:
                 continue  # a newer daemon may say what this client does not know
         if self._session.error is not None:
             raise self._session.error
-        if self._session.endpoint != self._frames_endpoint:
-            self._follow(self._session.endpoint)
+        self._follow()
 
-    def _follow(self, endpoint: str) -> None:
-        """Move the frame socket: an old one is closed first, so that nothing of an old session can arrive any more."""
+    def _follow(self) -> None:
+        """Have the frame socket where the session wants it: an old one is closed first, so that nothing of an old
+        session can arrive any more."""
+        endpoint = self._session.endpoint
+        if endpoint == self._frames_endpoint:
+            return
         if self._frames is not None:
             self.poller.unregister(self._frames)
             self._frames.close(linger=0)
             self._frames = None
         if endpoint:
             target = endpoint.replace("tcp://*", self.endpoint.rpartition(":")[0], 1)
-            self._frames = connect(self._context, zmq.PULL, target)
-            self.poller.register(self._frames, zmq.POLLIN)
+            try:
+                self._frames = connect(self._context, zmq.PULL, target)
+            except ValueError as error:
+                log.warning("no frames can come: %s", error)
+            else:
+                self.poller.register(self._frames, zmq.POLLIN)
         self._frames_endpoint = endpoint
 
     def _take(self) -> Frame | None:
@@ -179,17 +186,14 @@ class Channel:
         session, held = self._session, self._held
         if held is not None and session.released is not None:
             self._held = None
-            if session.released:
-                session.take_held(self._held_captured, held.age, time.monotonic())
-                return held
-        while self._frames is not None:
-            try:
-                message = self._frames.recv(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return None
-            frame = self._arrived(message)
-            if frame is not None:
+            frame, header = held
+            frame.age = age_of(header)
+            if session.released and session.take_held(header.captured_mono, frame.age, time.monotonic()):
                 return frame
+        while self._frames is not None and readable(self._frames):
+            arrived = self._arrived(self._frames.recv(zmq.NOBLOCK, copy=False))
+            if arrived is not None:
+                return arrived
         return None
 
     def _arrived(self, message: zmq.Frame) -> Frame | None:
@@ -199,31 +203,33 @@ class Channel:
         except WireError:
             return None  # not of this daemon's making; the open demand is repeated
         identity, age = FrameId(header.stream, header.epoch, header.seq), age_of(header)
-        lease = None
-        if header.arena is not None and self._session.expects_frame:
-            try:
-                lease = self._lease(header.arena)
-            except StaleDescriptorError:
-                self._session.discard(identity, "stale_descriptor", age, now)
-                return None
-            except ArenaUnavailableError as error:
-                self._session.go_inline(identity, error.reason.value, age)
-                return None
-        verdict = self._session.arrived(identity, header.captured_mono, age, now)
-        if verdict is Verdict.DROP:
-            self._held = None
-            return None
-        frame = Frame(header, inline_payload(message.buffer, header) if lease is None else lease.bytes(), age)
-        if verdict is Verdict.HOLD:
-            self._held, self._held_captured = frame, header.captured_mono
-            return None
         self._held = None
-        return frame
+        if not self._session.expects_frame:
+            return None
+        try:
+            frame = Frame(header, self._payload(header, message.buffer), age)
+        except StaleDescriptorError:
+            self._session.discard(identity, "stale_descriptor", age, now)
+            return None
+        except ArenaUnavailableError as error:
+            self._session.go_inline(identity, error.reason.value, age)
+            return None
+        except TypeError:  # a number type that this machine's NumPy has not
+            self._session.discard(identity, "unreadable", age, now)
+            return None
+        verdict = self._session.arrived(identity, header.captured_mono, age, now)
+        if verdict is Verdict.HOLD:
+            self._held = frame, header
+        return frame if verdict is Verdict.TAKE else None
 
-    def _lease(self, ref: wire.ArenaRef) -> Lease:
-        """Hold the slot. Raises StaleDescriptorError, ArenaUnavailableError."""
+    def _payload(self, header: wire.Header, message: memoryview) -> npt.NDArray[np.uint8]:
+        """The frame's bytes, in the message or in a slot that is held from now on.
+
+        Raises:
+            StaleDescriptorError, ArenaUnavailableError: they cannot be had.
+        """
+        if header.arena is None:
+            return inline_payload(message, header)
         if self._arenas is None:
             raise ArenaUnavailableError(Reason.NOT_FOUND, "the daemon sent a descriptor over a network")
-        lease = self._arenas.lease(Descriptor(*ref))
-        lease.bytes()  # that the memory can be had shows here
-        return lease
+        return self._arenas.lease(Descriptor(*header.arena)).bytes()
