@@ -23,9 +23,10 @@ class HistogramSnapshot(NamedTuple):
 
     def quantile(self, q: float) -> float | None:
         """The `q`-quantile (0 to 1), interpolated within its bucket; None without observations."""
-        rank, below = q * sum(self.counts), 0
-        if not rank:
+        total, below = sum(self.counts), 0
+        if not total:
             return None
+        rank = q * total
         for i, n in enumerate(self.counts):
             if n and below + n >= rank:
                 if i == len(self.bounds):

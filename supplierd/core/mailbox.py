@@ -6,11 +6,14 @@ next one is due is not owed: replaced, it counts as decimated; owed and replaced
 """
 
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from supplierd.core.histogram import AGE_BOUNDS, Histogram
 from supplierd.core.ledger import MailboxLedger
 from supplierd.core.stream import Frame, Stream
+
+UNSEEN: Final = ("lost", "disconnected", "unreadable")
+"""Ends of a frame that leave its worker without it: when that joins anew, it is given the frame if none is newer."""
 
 
 class Report(NamedTuple):
@@ -35,13 +38,15 @@ class Mailbox:
     """The mailbox of one worker for one stream. The worker's supplier owns it and calls it in order of time."""
 
     __slots__ = (
-        "_due", "_period", "_served", "_window", "age", "consecutive_drops", "in_flight", "last_consumed_at",
-        "last_consumed_seq", "last_served_at", "ledger", "owed", "pending", "pending_since", "stream",
+        "_before", "_due", "_period", "_served", "_window", "age", "consecutive_drops", "followed", "in_flight",
+        "last_consumed_at", "last_consumed_seq", "last_served_at", "ledger", "owed", "pending", "pending_since",
+        "stream",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, window: int) -> None:
         self.stream = stream
         self.ledger = MailboxLedger()
+        self.followed = False  # whether frames are offered
         self.pending: Frame | None = None
         self.pending_since = 0.0
         self.owed = False
@@ -53,7 +58,8 @@ class Mailbox:
         self.age = Histogram(AGE_BOUNDS)
         self._period: float | None = None
         self._due = float("-inf")
-        self._served = (0, 0)  # epoch and seq of the frame served last
+        self._served = (0, 0)  # epoch and seq of the frame that the worker saw last
+        self._before = (self._due, self._served, self.last_served_at)  # the last take, should it be taken back
         self._window = deque([(0, 0)], maxlen=window + 1)
 
     def promise(self, target_fps: float | None) -> None:
@@ -75,29 +81,29 @@ class Mailbox:
             ledger.decimated += 1
         self.pending = frame
         # Half an interval of tolerance picks the frame nearest to the due time, whatever the jitter.
-        self.owed = self._period is None or now >= self._due - self.stream.interval / 2
+        self.owed = self._period is None or now >= self._due - self._interval() / 2
 
     def miss(self) -> None:
         """Count a frame that came while the worker was gone."""
         self.ledger.offered += 1
-        self.ledger.discard("disconnected")
-        self.consecutive_drops += 1
+        self._discard("disconnected")
 
     def ready(self, now: float) -> bool:
         """Whether the pending frame may go out: it is owed, or the one that was to be owed did not come."""
-        return self.pending is not None and (self.owed or now >= self._due + self.stream.interval)
+        return self.pending is not None and (self.owed or now >= self._due + self._interval())
 
     def take(self, now: float) -> Frame:
         """Move the pending frame under way."""
         frame = self.pending
         assert frame is not None
+        self._before = (self._due, self._served, self.last_served_at)
+        if self._period is not None and self.ready(now):  # a frame in place of a stale one may come before its time
+            on_time = now - self._due < self._period
+            self._due = self._due + self._period if on_time else now + self._period
         self.pending, self.in_flight = None, frame
         self.ledger.pending, self.ledger.in_flight = 0, 1
         self.last_served_at = now
         self._served = (frame.epoch, frame.seq)
-        if self._period is not None:
-            on_time = now - self._due < self._period
-            self._due = self._due + self._period if on_time else now + self._period
         return frame
 
     def put_back(self) -> None:
@@ -105,6 +111,7 @@ class Mailbox:
         assert self.pending is None
         self.pending, self.in_flight = self.in_flight, None
         self.ledger.pending, self.ledger.in_flight = 1, 0
+        self._due, self._served, self.last_served_at = self._before
 
     def holds(self, report: Report) -> bool:
         """Whether the report speaks of the frame under way."""
@@ -122,9 +129,8 @@ class Mailbox:
             self.consecutive_drops = 0
             self.last_consumed_seq = frame.seq
         else:
-            self.ledger.discard(outcome)
-            self.consecutive_drops += 1
-            if outcome == "lost":
+            self._discard(outcome)
+            if outcome in UNSEEN:
                 self.forget()
 
     def start(self, now: float) -> None:
@@ -132,6 +138,10 @@ class Mailbox:
         newest = self.stream.newest
         if newest is not None and self.pending is None and (newest.epoch, newest.seq) != self._served:
             self.offer(newest, now)
+
+    def remember(self, report: Report) -> None:
+        """The worker has seen this frame, whatever was thought of its fate."""
+        self._served = (report.epoch, report.seq)
 
     def forget(self) -> None:
         """Whatever was served, the worker that asks next has not seen it."""
@@ -143,7 +153,7 @@ class Mailbox:
         if self.pending is not None:
             self.pending = None
             self.ledger.pending = 0
-            self.ledger.discard(reason)
+            self._discard(reason)
 
     def sample(self) -> None:
         """Remember the counts for the drop ratio; called once a second."""
@@ -153,3 +163,12 @@ class Mailbox:
         """Promised and dropped frames over the window."""
         promised, dropped = self._window[0]
         return self.ledger.promised - promised, self.ledger.dropped - dropped
+
+    def _interval(self) -> float:
+        """The stream's, but at most the promised one: what a pause made of the average must not void the promise."""
+        return self.stream.interval if self._period is None else min(self.stream.interval, self._period)
+
+    def _discard(self, reason: str) -> None:
+        self.ledger.discard(reason)
+        if reason != "left":
+            self.consecutive_drops += 1

@@ -19,6 +19,16 @@ INTERVAL_WEIGHT: Final = 0.2
 MAX_INTERVAL_GROWTH: Final = 4.0
 """How far one gap may exceed the average: a camera's pause must not pass for its pace."""
 
+MAX_PUBLISHED: Final = 1 << 53
+"""Frames of a stream, over all its epochs, up to which a count is exact as a float, as metrics have it."""
+
+REFUSALS: Final = {
+    "old_epoch": "it is from an earlier run of its publisher",
+    "old_seq": "it, or a newer one, was here before",
+    "implausible_seq": f"no publisher comes to such a number: a stream counts up to {MAX_PUBLISHED}",
+}
+"""Why a frame is refused, by reason."""
+
 
 class Frame(NamedTuple):
     """A frame as the supplier sees it: its identity, and the message that carries it.
@@ -94,8 +104,10 @@ class Stream:
             born_here: the epoch began while this daemon was running, so that it owes an account from frame 1 on.
 
         Returns:
-            None, or why the frame is refused: "old_epoch" or "old_seq".
+            None, or why the frame is refused: one of REFUSALS.
         """
+        if self.ledger.published + frame.seq > MAX_PUBLISHED:
+            return "implausible_seq"
         run = self._run
         if run is None or frame.epoch != run.epoch or frame.boot != run.boot:
             retired = self._older(frame)
@@ -131,7 +143,8 @@ class Stream:
         for run in self._retired:
             if run.epoch == frame.epoch and run.boot == frame.boot:
                 return run
-        if self._run is not None and frame.boot == self._run.boot and frame.epoch < self._run.epoch:
+        known = self._retired if self._run is None else [*self._retired, self._run]
+        if any(run.boot == frame.boot and run.epoch > frame.epoch for run in known):
             unseen = _Run(frame.boot, frame.epoch, frame.seq - 1, frame.unsent)
             self._retired = [*self._retired, unseen][-RETIRED_EPOCHS:]
             return unseen

@@ -6,6 +6,7 @@ mailbox under way (`mailbox.in_flight`); the caller sends them, and reports with
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -13,7 +14,7 @@ from supplierd.core.histogram import DISTRIBUTION_BOUNDS, Histogram
 from supplierd.core.ledger import DISCARD_REASONS
 from supplierd.core.mailbox import Mailbox, Report
 from supplierd.core.service import PRIORITY, Settings, WorkerPolicy
-from supplierd.core.stream import Frame, Stream
+from supplierd.core.stream import REFUSALS, Frame, Stream
 from supplierd.core.worker import Event, JoinRequest, State, Worker
 
 SETTLE_GRACE: Final = 10.0
@@ -74,8 +75,7 @@ class Supplier:
         self.distribution = Histogram(DISTRIBUTION_BOUNDS)
         self._followers: dict[str, list[Delivery]] = {name: [] for name in self.streams}  # most critical first
         self._sessions: dict[int, Worker] = {}
-        self._boot = boot
-        self._started = started
+        self._boot, self._started = boot, started
         self._sampled_at = float("-inf")
 
     # --- frames -----------------------------------------------------------------------------------------------------
@@ -97,9 +97,7 @@ class Supplier:
         refused = stream.accept(frame, now, born_here)
         if refused is not None:
             self.rejected[refused] += 1
-            raise FrameRefusedError(
-                refused, f"frame {frame.seq} came after {stream.last_seq}, or from an earlier epoch"
-            )
+            raise FrameRefusedError(refused, f"frame {frame.seq} of {stream.name}: {REFUSALS[refused]}")
         served = []
         for follower in self._followers[frame.stream]:
             worker, mailbox = follower
@@ -159,9 +157,11 @@ class Supplier:
         same_process = worker.instance == request.instance
         self._settle(worker, report if same_process else None, "lost" if same_process else "disconnected", now)
         self._sessions.pop(worker.session, None)
-        if not same_process:
-            for mailbox in worker.mailboxes.values():
+        for mailbox in worker.mailboxes.values():
+            if not same_process:
                 mailbox.forget()
+            elif report is not None and report.outcome == "consumed" and report.stream == mailbox.stream.name:
+                mailbox.remember(report)
         worker.session, worker.instance, worker.attempt = session, request.instance, request.attempt
         worker.number, worker.open_demand = 0, False
         worker.client, worker.pid, worker.inline_reason = request.client, request.pid, request.inline_reason
@@ -173,9 +173,15 @@ class Supplier:
         return worker
 
     def open_push_worker(self, worker: Worker, now: float) -> None:
-        """The peer of a push worker's socket appeared: from now on it gets every frame."""
+        """The peer of a push worker's socket appeared, a newcomer: from now on it gets every frame."""
         worker.any_stream = "*" in worker.policy.streams
-        self._enter(worker, self._expand(worker.policy.streams), now)
+        for mailbox in worker.mailboxes.values():
+            mailbox.forget()
+        names = self._expand(worker.policy.streams)
+        for name in names:
+            with suppress(RefusalError):  # beyond max_streams: nobody can publish it either
+                self._open_stream(name, now)
+        self._enter(worker, [name for name in names if name in self.streams], now)
         worker.on(Event.DEMAND)
         worker.open_demand, worker.asking_since = True, now
 
@@ -306,13 +312,15 @@ class Supplier:
         worker.on(Event.JOIN)
         for name in names:
             self._attach(worker, self._open_stream(name, now), now)
-        for name in worker.mailboxes.keys() - set(names):
-            worker.mailboxes[name].clear("left")
+        for mailbox in worker.mailboxes.values():
+            if not mailbox.followed:
+                mailbox.clear("left")
 
     def _attach(self, worker: Worker, stream: Stream, now: float) -> None:
         mailbox = worker.mailboxes.get(stream.name)
         if mailbox is None:
             mailbox = worker.mailboxes[stream.name] = Mailbox(stream, round(self.settings.drop_window))
+        mailbox.followed = True
         mailbox.promise(worker.target_fps)
         mailbox.start(now)
         followers = self._followers[stream.name]
@@ -321,6 +329,8 @@ class Supplier:
 
     def _unfollow(self, worker: Worker) -> None:
         worker.following = False
+        for mailbox in worker.mailboxes.values():
+            mailbox.followed = False
         for followers in self._followers.values():
             followers[:] = [f for f in followers if f.worker is not worker]
 
@@ -384,5 +394,6 @@ class Supplier:
         """Whether a waiting worker has had no frame to wait for during stream_timeout."""
         limit = self.settings.stream_timeout
         return now - worker.asking_since >= limit and all(
-            m.stream.last_frame_at is None or now - m.stream.last_frame_at >= limit for m in worker.mailboxes.values()
-        )
+            m.stream.last_frame_at is None or now - m.stream.last_frame_at >= limit
+            for m in worker.mailboxes.values() if m.followed
+        )  # fmt: skip

@@ -2,7 +2,7 @@
 
 A class per message; the `type` on the wire is the class's name in lower case. Decoding accepts unknown fields (a newer
 client may say more) and refuses missing or wrongly typed ones with WireError("bad_message"). FROM_CLIENT and
-FROM_DAEMON name which side may say what.
+FROM_DAEMON name which side may say what. What a client says is bounded: MAX_CONTROL_BYTES, and MAX_ITEMS in a list.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgpack
 
 from supplierd.wire.errors import WireError
-from supplierd.wire.frame import UNPACK_ERRORS
+from supplierd.wire.frame import UNPACK_ERRORS, UNPACK_LIMITS
 
 VERSION: Final = 1
 MAX_CONTROL_BYTES: Final = 64 * 1024
@@ -230,7 +230,11 @@ def decode_from_client(data: bytes) -> FromClient:
     Raises:
         WireError: not a message that a client may send, or too long.
     """
-    message: FromClient = _decode(data, FROM_CLIENT, MAX_CONTROL_BYTES)
+    if len(data) > MAX_CONTROL_BYTES:
+        raise WireError(
+            "oversized", f"a control message has {len(data)} bytes, at most {MAX_CONTROL_BYTES} are allowed"
+        )
+    message: FromClient = _decode(data, FROM_CLIENT, UNPACK_LIMITS)
     return message
 
 
@@ -240,15 +244,13 @@ def decode_from_daemon(data: bytes) -> FromDaemon:
     Raises:
         WireError: not a message of the daemon.
     """
-    message: FromDaemon = _decode(data, FROM_DAEMON, None)
+    message: FromDaemon = _decode(data, FROM_DAEMON, {})
     return message
 
 
-def _decode(data: bytes, kinds: Mapping[str, type[Any]], limit: int | None) -> Any:
-    if limit is not None and len(data) > limit:
-        raise WireError("oversized", f"a control message has {len(data)} bytes, at most {limit} are allowed")
+def _decode(data: bytes, kinds: Mapping[str, type[Any]], limits: Mapping[str, int]) -> Any:
     try:
-        fields = msgpack.unpackb(data)
+        fields = msgpack.unpackb(data, **limits)
     except UNPACK_ERRORS as error:
         raise WireError("bad_message", f"a control message is not one msgpack map: {error}") from error
     name = fields.get("type") if isinstance(fields, dict) else None

@@ -77,6 +77,7 @@ def _usable(path: Path) -> bool:
 def machine_boot_id() -> bytes:
     """16 bytes that name this boot of this machine, whose CLOCK_MONOTONIC a time is; random where there are none."""
     try:
-        return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
+        boot = bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
     except (OSError, ValueError):
-        return _RANDOM_BOOT_ID
+        boot = b""
+    return boot if len(boot) == 16 else _RANDOM_BOOT_ID

@@ -8,7 +8,7 @@
          8     8  seq              unsigned; 1, 2, 3 … within an epoch
         16     8  captured_wall    signed; ns since the Unix epoch
         24     8  captured_mono    signed; ns of the publisher's CLOCK_MONOTONIC
-        32     …  header           msgpack map, see Header
+        32     …  header           msgpack map, see Header; no list or map in it has more than 1024 items
          …     …  zeros            up to the next multiple of 64, so that an array in the payload is aligned
          …     …  payload          at least one byte; none where flag bit 0 is set
 
@@ -17,7 +17,6 @@ Every length is checked before it is used; a frame that does not fit the rules r
 """
 
 import math
-import re
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -34,16 +33,26 @@ ALIGNMENT: Final = 64
 """A cache line, and the widest vector register's alignment."""
 MAX_HEADER_BYTES: Final = 0xFFFF
 """What the prefix's length field can say."""
+MAX_ITEMS: Final = 1024
+"""Of one list or map in what a client sends: msgpack makes room for the length that is claimed, at up to 1024 levels,
+so that 64 KiB of nested claims of 65,535 items cost 100 ms; such of 1024 cost 8."""
 MAX_ENCODING_LENGTH: Final = 32
 MAX_DIMENSIONS: Final = 8
 
 PREFIX: Final = struct.Struct("<4sBBHQqq")
 _ZEROS: Final = bytes(ALIGNMENT)
-_DTYPE: Final = re.compile(r"[<>|][biufc]([0-9]{1,2})")
+_ITEM_SIZES: Final = {
+    f"{order}{kind}{size}": size
+    for kind, sizes in {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8, 16), "c": (8, 16, 32)}.items()
+    for size in sizes
+    for order in "<>|"
+}
+"""Bytes of an element by dtype: every plain number type that NumPy has."""
 _UINT64_MAX: Final = (1 << 64) - 1
 
 UNPACK_ERRORS: Final = (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException)
 """Everything that msgpack.unpackb raises for bytes that are not one msgpack object."""
+UNPACK_LIMITS: Final = {"max_array_len": MAX_ITEMS, "max_map_len": MAX_ITEMS}
 
 RAW: Final = "raw"
 """Encoding of an uncompressed array; the only one that needs dtype and shape."""
@@ -101,7 +110,8 @@ def encode_head(header: Header) -> bytes:
     """Everything of a frame message that precedes the payload; the message is this and the payload, joined.
 
     Raises:
-        WireError: the header does not fit into MAX_HEADER_BYTES, or the metadata cannot be packed.
+        WireError: the header does not fit into MAX_HEADER_BYTES, a number does not fit into its field, or the metadata
+            cannot be packed so that it can be read.
     """
     fields: dict[str, Any] = {
         "stream": header.stream,
@@ -122,22 +132,22 @@ def encode_head(header: Header) -> bytes:
         fields["inline"] = header.inline
     try:
         packed: bytes = msgpack.packb(fields)
-    except (TypeError, ValueError, OverflowError) as error:
+        if header.metadata:
+            msgpack.unpackb(
+                packed, **UNPACK_LIMITS
+            )  # what every reader would refuse, like a number as a key, is refused here
+    except UNPACK_ERRORS as error:
         raise WireError("bad_header", f"the metadata cannot be packed as msgpack: {error}") from error
     if len(packed) > MAX_HEADER_BYTES:
         raise WireError(
             "bad_header",
             f"the header has {len(packed)} bytes, at most {MAX_HEADER_BYTES} fit: shorten the metadata",
         )
-    prefix = PREFIX.pack(
-        MAGIC,
-        VERSION,
-        FLAG_ARENA if header.arena is not None else 0,
-        len(packed),
-        header.seq,
-        header.captured_wall,
-        header.captured_mono,
-    )
+    flags = FLAG_ARENA if header.arena is not None else 0
+    try:
+        prefix = PREFIX.pack(MAGIC, VERSION, flags, len(packed), header.seq, header.captured_wall, header.captured_mono)
+    except struct.error as error:
+        raise WireError("bad_header", f"seq or a capture time is out of range: {error}") from error
     return prefix + packed + _ZEROS[: -(PREFIX.size + len(packed)) % ALIGNMENT]
 
 
@@ -162,7 +172,7 @@ def decode(message: bytes | bytearray | memoryview) -> Header:
     if size < offset:
         raise WireError("truncated", f"the header ends at byte {offset}, the message at {size}")
     try:
-        fields = msgpack.unpackb(message[PREFIX.size : end])
+        fields = msgpack.unpackb(message[PREFIX.size : end], **UNPACK_LIMITS)
     except UNPACK_ERRORS as error:
         raise WireError("bad_header", f"the header is not one msgpack map: {error}") from error
     if not isinstance(fields, dict):
@@ -208,12 +218,12 @@ def check_array(dtype: str, shape: Sequence[int], size: int) -> None:
 
 
 def _shape(shape: object, dtype: object, size: int) -> tuple[int, ...]:
-    match = _DTYPE.fullmatch(dtype) if isinstance(dtype, str) else None
-    if match is None:
+    item_size = _ITEM_SIZES.get(dtype) if isinstance(dtype, str) else None
+    if item_size is None:
         raise WireError("bad_header", f"dtype {dtype!r:.80} is not a plain number type like '|u1' or '<f4'")
     if not isinstance(shape, list) or not 0 < len(shape) <= MAX_DIMENSIONS or not all(map(_is_count, shape)):
         raise WireError("bad_header", f"shape {shape!r:.80} is not a list of 1 to {MAX_DIMENSIONS} sizes")
-    if math.prod(shape) * int(match[1]) != size:
+    if math.prod(shape) * item_size != size:
         raise WireError("bad_payload", f"shape {shape} of {dtype} does not make the payload's {size} bytes")
     return tuple(shape)
 

@@ -1,0 +1,120 @@
+"""Where daemon and clients meet: the runtime directory by each of its rules, socket paths, the boot id."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from supplierd.wire import endpoints
+from supplierd.wire.endpoints import control_endpoint, inbox_endpoint, ipc, machine_boot_id, runtime_dir
+
+VARIABLE = "SUPPLIERD_RUNTIME_DIR"
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A system directory that cannot be: its parent does not exist."""
+    path = tmp_path / "absent" / "supplierd"
+    monkeypatch.setattr(endpoints, "SYSTEM_RUNTIME_DIR", path)
+    return path
+
+
+def test_an_explicit_directory_wins(nowhere: Path) -> None:
+    environ = {VARIABLE: "/from/environ", "XDG_RUNTIME_DIR": "/tmp"}
+    assert runtime_dir("/explicit", environ) == Path("/explicit")
+    assert runtime_dir(Path("/explicit"), environ) == Path("/explicit")
+
+
+@pytest.mark.parametrize("explicit", [None, ""])
+def test_then_the_variable(explicit: str | None, nowhere: Path) -> None:
+    assert runtime_dir(explicit, {VARIABLE: "/from/environ"}) == Path("/from/environ")
+
+
+def test_the_processs_own_environment_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "/from/process")
+    assert runtime_dir() == Path("/from/process")
+    assert runtime_dir("/explicit") == Path("/explicit")
+
+
+@pytest.mark.parametrize(
+    ("explicit", "environ"), [("relative", {}), (".", {}), (None, {VARIABLE: "run"}), (None, {VARIABLE: "~/run"})]
+)
+def test_a_relative_path_is_refused(explicit: str | None, environ: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="is not an absolute path: begin it with /"):
+        runtime_dir(explicit, environ)
+
+
+def test_then_the_systems_directory_where_it_is_or_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = tmp_path / "supplierd"
+    monkeypatch.setattr(endpoints, "SYSTEM_RUNTIME_DIR", system)
+    assert runtime_dir(None, {VARIABLE: ""}) == system
+    system.mkdir()
+    assert runtime_dir(None, {}) == system
+
+
+def test_the_systems_directory_counts_where_a_daemon_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "SYSTEM_RUNTIME_DIR", tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as for a user who may only connect
+    assert runtime_dir(None, {}) != tmp_path
+    (tmp_path / "control.sock").touch()
+    assert runtime_dir(None, {}) != tmp_path
+    (tmp_path / "control.sock").unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "control.sock"))
+        assert runtime_dir(None, {}) == tmp_path
+
+
+def test_then_the_users_own(tmp_path: Path, nowhere: Path) -> None:
+    assert runtime_dir(None, {"XDG_RUNTIME_DIR": str(tmp_path)}) == tmp_path / "supplierd"
+    private = Path(f"/dev/shm/supplierd-{os.getuid()}")
+    assert runtime_dir(None, {}) == private
+    for unusable in ("", "relative", str(nowhere)):
+        assert runtime_dir(None, {"XDG_RUNTIME_DIR": unusable}) == private
+
+
+def test_endpoints() -> None:
+    assert inbox_endpoint(Path("/run/supplierd")) == "ipc:///run/supplierd/inbox.sock"
+    assert control_endpoint(Path("/run/supplierd")) == "ipc:///run/supplierd/control.sock"
+
+
+def test_a_path_longer_than_a_sockets_address() -> None:
+    longest = Path("/" + "a" * 106)
+    assert ipc(longest) == f"ipc://{longest}"
+    with pytest.raises(ValueError, match="has 108 bytes; a Unix socket's may have 107: choose a shorter"):
+        ipc(Path("/" + "a" * 107))
+    with pytest.raises(ValueError, match="has 109 bytes"):
+        ipc(Path("/" + "é" * 54))  # bytes count, not characters
+    with pytest.raises(ValueError, match="choose a shorter runtime directory"):
+        control_endpoint(Path("/" + "a" * 100))
+
+
+def test_the_longest_path_can_be_bound(tmp_path: Path) -> None:
+    room = endpoints.MAX_IPC_PATH_BYTES - len(os.fsencode(tmp_path)) - 1
+    if room < 1:
+        pytest.skip("the temporary directory's path leaves no room")
+    path = tmp_path / ("s" * room)
+    assert ipc(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+def test_the_boot_id() -> None:
+    assert len(machine_boot_id()) == 16
+    assert machine_boot_id() == machine_boot_id()
+
+
+@pytest.mark.parametrize("content", ["", "no boot id\n", "00112233"])
+def test_a_machine_without_boot_id_gets_one_for_the_process(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = machine_boot_id()
+    monkeypatch.setattr(Path, "read_text", lambda self: content)
+    assert machine_boot_id() == machine_boot_id() != known
+    assert len(machine_boot_id()) == 16
+
+
+def test_nor_need_it_be_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(self: Path) -> str:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_text", unreadable)
+    assert len(machine_boot_id()) == 16
