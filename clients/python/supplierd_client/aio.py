@@ -4,14 +4,13 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from supplierd.notify import Notifier
 from supplierd_client.channel import Channel
 from supplierd_client.frame import Frame
-from supplierd_client.sockets import ProcessGuard
+from supplierd_client.sockets import ProcessGuard, Source
 
 
 class AsyncWorker:
@@ -33,10 +32,21 @@ class AsyncWorker:
         target_fps: float | None = None,
         max_age: float | None = None,
         runtime_dir: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        server_key: str | os.PathLike[str] | None = None,
     ) -> None:
         self.name = name
         self._guard = ProcessGuard("AsyncWorker")
-        self._channel = Channel(name, streams, control, target_fps=target_fps, max_age=max_age, runtime_dir=runtime_dir)
+        self._channel = Channel(
+            name,
+            streams,
+            control,
+            target_fps=target_fps,
+            max_age=max_age,
+            runtime_dir=runtime_dir,
+            key=key,
+            server_key=server_key,
+        )
         self._notifier = Notifier()
         self._lock = asyncio.Lock()
         self._closing = False
@@ -62,7 +72,7 @@ class AsyncWorker:
             self._channel.ask()
             self._notifier.ready()
             loop = asyncio.get_running_loop()
-            watched: list[int] = []
+            watched: list[Source] = []
             try:
                 while not self._closing:
                     self._something.clear()
@@ -74,26 +84,34 @@ class AsyncWorker:
                     if now >= deadline:
                         return None
                     watched = self._watch(loop, watched)
-                    if self._channel.pending():
-                        continue  # ZeroMQ's descriptors tell of changes only, so look once more after watching them
+                    if any(source.more for source in watched):
+                        continue
                     wait = min(self._channel.next_at, self._notifier.next_at, deadline) - now
-                    with suppress(TimeoutError):
+                    try:
                         async with asyncio.timeout(None if wait == float("inf") else max(0.0, wait)):
                             await self._something.wait()
+                    except TimeoutError:
+                        for source in watched:
+                            source.more = True
             finally:
-                for descriptor in watched:
-                    loop.remove_reader(descriptor)
+                for source in watched:
+                    loop.remove_reader(source.descriptor)
         return None
 
-    def _watch(self, loop: asyncio.AbstractEventLoop, watched: list[int]) -> list[int]:
+    def _watch(self, loop: asyncio.AbstractEventLoop, watched: list[Source]) -> list[Source]:
         """Have the loop watch the sockets that there are now."""
-        wanted = self._channel.descriptors()
-        for descriptor in watched:
-            if descriptor not in wanted:
-                loop.remove_reader(descriptor)
-        for descriptor in wanted:
-            loop.add_reader(descriptor, self._something.set)
-        return wanted
+        sources = self._channel.sources
+        for source in watched:
+            if source not in sources:
+                loop.remove_reader(source.descriptor)
+        for source in sources:
+            if source not in watched:
+                loop.add_reader(source.descriptor, self._signalled, source)
+        return sources
+
+    def _signalled(self, source: Source) -> None:
+        source.more = True
+        self._something.set()
 
     @property
     def closed(self) -> bool:

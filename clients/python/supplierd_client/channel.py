@@ -6,7 +6,6 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -26,14 +25,17 @@ from supplierd.wire import control as wire_control
 from supplierd.wire import frame as wire
 from supplierd.wire.endpoints import machine_boot_id
 from supplierd.wire.errors import WireError
+from supplierd.wire.keys import client_keys
 from supplierd.wire.names import ANY_STREAM, check_name
 from supplierd_client.frame import Frame, age_of, inline_payload
-from supplierd_client.lane import readable_arenas
+from supplierd_client.lane import ArenaAccess
 from supplierd_client.session import FrameId, Session, Verdict
-from supplierd_client.sockets import connect, default_control, local_directory, readable
+from supplierd_client.sockets import Reach, Source, connect, default_control, local_directory
 
 LEAVE_WAIT_MS: Final = 100
 """How long closing waits for the last message to be written."""
+PRUNE_EVERY: Final = 5.0
+"""Seconds between two looks for arenas that were unlinked, whose memory lasts as long as they are open here."""
 
 log = logging.getLogger("supplierd_client")
 
@@ -53,6 +55,8 @@ class Channel:
         target_fps: float | None,
         max_age: float | None,
         runtime_dir: str | os.PathLike[str] | None,
+        key: str | os.PathLike[str] | None,
+        server_key: str | os.PathLike[str] | None,
     ) -> None:
         check_name("worker", name)
         if isinstance(streams, str) or not streams:
@@ -64,6 +68,8 @@ class Channel:
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{what} is {value!r}: give a positive number, or None")
         self.endpoint = control or default_control(runtime_dir)
+        self._keys = client_keys(self.endpoint, key, server_key)
+        self._reach = Reach(self.endpoint, self._keys)
         join = wire_control.Join(
             worker=name,
             instance=secrets.token_bytes(16),
@@ -77,18 +83,19 @@ class Channel:
         )
         base = local_directory(self.endpoint)
         self._arenas = ArenaReader(arena_directory(base)) if base is not None else None
-        self._session = Session(join, max_age, partial(readable_arenas, self.endpoint))
+        self._access = ArenaAccess(name, self.endpoint)
+        self._session = Session(join, max_age, self._access.why_not)
+        self._pruned_at = time.monotonic()
         self._held: tuple[Frame, wire.Header] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._frames: zmq.Socket[bytes] | None = None
+        self._frames: Source | None = None
         self._frames_endpoint = ""
         try:
-            self._control = connect(self._context, zmq.DEALER, self.endpoint)
+            self._control = Source(connect(self._context, zmq.DEALER, self.endpoint, keys=self._keys))
         except ValueError:
             self._context.term()
             raise
-        self.poller = zmq.Poller()
-        self.poller.register(self._control, zmq.POLLIN)
+        self._sources = [self._control]
 
     @property
     def next_at(self) -> float:
@@ -105,81 +112,80 @@ class Channel:
         Raises:
             ClientError: the session has ended.
         """
-        self._listen()
-        frame = self._take()
-        if frame is not None:
-            return frame
+        session, frame = self._session, None
         now = time.monotonic()
-        if self._arenas is not None:
-            self._session.leases = self._arenas.leases_held
-        message = self._session.to_send(now)
-        if message is not None and not self._send(message):
-            self._session.unsent(now)
-        self._follow()
-        return None
+        if now >= session.next_at:
+            self._speak(now)
+        if self._control.more:
+            self._listen()
+        if session.error is not None:
+            raise session.error
+        if self._held is not None or (self._frames is not None and self._frames.more):
+            frame = self._take()
+        if session.endpoint != self._frames_endpoint:
+            self._follow(session.endpoint)
+        return frame
 
-    def pending(self) -> bool:
-        """Whether something has arrived that `step` has not seen."""
-        sockets = [self._control] if self._frames is None else [self._control, self._frames]
-        return any(map(readable, sockets))
+    @property
+    def sources(self) -> list[Source]:
+        """What to wait for: when a source's descriptor is readable, set its `more` and call `step`.
 
-    def descriptors(self) -> list[int]:
-        """The file descriptors that become readable when something may have arrived; then ask `pending`."""
-        sockets = [self._control] if self._frames is None else [self._control, self._frames]
-        return [int(socket.get(zmq.FD)) for socket in sockets]
+        There is nothing to wait for while a source has `more`. The list is another one when the sources are.
+        """
+        return self._sources
 
     def close(self) -> None:
         """Take leave and disconnect."""
         message = self._session.leave(time.monotonic())
         if message is not None:
-            self._send(message)
+            self._control.send(message)
         self._held = None
         if self._arenas is not None:
             self._arenas.close()
         if self._frames is not None:
-            self._frames.close(linger=0)
-        self._control.close(linger=LEAVE_WAIT_MS)
+            self._frames.socket.close(linger=0)
+        self._control.socket.close(linger=LEAVE_WAIT_MS)
         self._context.term()
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _send(self, message: bytes) -> bool:
-        try:
-            self._control.send(message, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
+    def _speak(self, now: float) -> None:
+        """Send what is due."""
+        if self._arenas is not None:
+            self._session.leases = self._arenas.leases_held
+            if now - self._pruned_at >= PRUNE_EVERY:
+                self._pruned_at = now
+                self._arenas.prune()
+        message = self._session.to_send(now)
+        if message is None:
+            return
+        if self._control.send(message):
+            self._reach.reached()
+        else:
+            self._session.unsent(now)
+            self._reach.failed(now)
 
     def _listen(self) -> None:
-        """Hear what the daemon says, and go where it says."""
-        while readable(self._control):
+        """Hear what the daemon says."""
+        while (message := self._control.receive()) is not None:
             try:
-                self._session.hear(self._control.recv(zmq.NOBLOCK), time.monotonic())
+                self._session.hear(message.bytes, time.monotonic())
             except WireError:
                 continue  # a newer daemon may say what this client does not know
-        if self._session.error is not None:
-            raise self._session.error
-        self._follow()
 
-    def _follow(self) -> None:
-        """Have the frame socket where the session wants it: an old one is closed first, so that nothing of an old
-        session can arrive any more."""
-        endpoint = self._session.endpoint
-        if endpoint == self._frames_endpoint:
-            return
+    def _follow(self, endpoint: str) -> None:
+        """Move the frame socket: an old one is closed first, so that nothing of an old session can arrive any more."""
         if self._frames is not None:
-            self.poller.unregister(self._frames)
-            self._frames.close(linger=0)
+            self._frames.socket.close(linger=0)
             self._frames = None
         if endpoint:
             target = endpoint.replace("tcp://*", self.endpoint.rpartition(":")[0], 1)
             try:
-                self._frames = connect(self._context, zmq.PULL, target)
+                self._frames = Source(connect(self._context, zmq.PULL, target, keys=self._keys))
             except ValueError as error:
                 log.warning("no frames can come: %s", error)
-            else:
-                self.poller.register(self._frames, zmq.POLLIN)
         self._frames_endpoint = endpoint
+        self._sources = [self._control] if self._frames is None else [self._control, self._frames]
 
     def _take(self) -> Frame | None:
         """The frame to hand out: the one that was held back, or one that has arrived."""
@@ -190,8 +196,8 @@ class Channel:
             frame.age = age_of(header)
             if session.released and session.take_held(header.captured_mono, frame.age, time.monotonic()):
                 return frame
-        while self._frames is not None and readable(self._frames):
-            arrived = self._arrived(self._frames.recv(zmq.NOBLOCK, copy=False))
+        while self._frames is not None and self._frames.more and (message := self._frames.receive()) is not None:
+            arrived = self._arrived(message)
             if arrived is not None:
                 return arrived
         return None
@@ -212,6 +218,7 @@ class Channel:
             self._session.discard(identity, "stale_descriptor", age, now)
             return None
         except ArenaUnavailableError as error:
+            self._access.warn(error)
             self._session.go_inline(identity, error.reason.value, age)
             return None
         except TypeError:  # a number type that this machine's NumPy has not

@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from supplierd.wire import frame as wire
 from supplierd.wire.endpoints import machine_boot_id
+
+ELEMENT_ALIGNMENT: Final = 8
+"""Bytes. ZeroMQ puts messages over 8 KiB at a multiple of it, smaller ones anywhere in its receive buffer."""
 
 _BOOT = machine_boot_id()
 
@@ -100,7 +103,8 @@ class Frame:
 
 
 def inline_payload(message: memoryview, header: wire.Header) -> npt.NDArray[np.uint8]:
-    """The payload that follows the header in a message, as a read-only view."""
-    array = np.frombuffer(message, np.uint8, header.payload_size, header.payload_offset)
-    array.flags.writeable = False
+    """The payload that follows the header in a message, as a read-only view; a small one may be a copy."""
+    array = np.frombuffer(message.toreadonly(), np.uint8, header.payload_size, header.payload_offset)
+    if header.encoding == wire.RAW and array.ctypes.data % ELEMENT_ALIGNMENT:
+        return np.frombuffer(array.tobytes(), np.uint8)
     return array

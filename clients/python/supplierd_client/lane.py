@@ -12,7 +12,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from supplierd.arena import ArenaUnavailableError, ArenaWriter, NoFreeSlotError, Slot, arena_directory, check_directory
+from supplierd.arena import (
+    ArenaUnavailableError,
+    ArenaWriter,
+    NoFreeSlotError,
+    Reason,
+    Slot,
+    arena_directory,
+    check_directory,
+)
 from supplierd.wire.frame import ArenaRef
 from supplierd_client.errors import LoanError
 from supplierd_client.sockets import local_directory
@@ -56,7 +64,8 @@ class Loan:
         """
         if lane is not self._lane:
             raise LoanError("this loan belongs to another publisher: publish it there")
-        slot, _ = self._slot, self.array
+        slot, array = self._slot, self.array
+        array.flags.writeable = False  # who kept it had better read only
         self._slot = self._array = None
         return slot, self._reason
 
@@ -138,10 +147,32 @@ class Lane:
         return slot, ""
 
 
-def readable_arenas(endpoint: str) -> str:
-    """Why a worker that talks to this control endpoint cannot read arenas: a short reason, or "" where it can."""
-    base = local_directory(endpoint)
-    if base is None:
-        return "remote"
-    problem = check_directory(arena_directory(base))
-    return "" if problem is None else problem.reason.value
+class ArenaAccess:
+    """Whether a worker can read arenas. Warns of each reason why not once, but for those that nobody need mend.
+
+    Args:
+        worker: its name.
+        endpoint: of the control channel that it talks to.
+    """
+
+    def __init__(self, worker: str, endpoint: str) -> None:
+        self._worker = worker
+        self._base = local_directory(endpoint)
+        self._warned = ""
+
+    def why_not(self) -> str:
+        """The reason; "" where it can."""
+        if self._base is None:
+            return "remote"
+        problem = check_directory(arena_directory(self._base))
+        if problem is None:
+            return ""
+        if problem.reason is not Reason.NOT_FOUND:  # the daemon is still to come
+            self.warn(problem)
+        return problem.reason.value
+
+    def warn(self, problem: ArenaUnavailableError) -> None:
+        """Say what is wrong, unless it was said last."""
+        if problem.reason.value != self._warned:
+            self._warned = problem.reason.value
+            log.warning("worker %s: %s", self._worker, problem)

@@ -3,6 +3,7 @@
 On one machine the pixels go into a slot of shared memory (lane.py) and the message names it; else they are part of it.
 """
 
+import math
 import os
 import threading
 import time
@@ -18,9 +19,10 @@ import zmq
 from supplierd.arena import DEFAULT_SLOTS
 from supplierd.wire import frame as wire
 from supplierd.wire.endpoints import machine_boot_id
+from supplierd.wire.keys import client_keys
 from supplierd.wire.names import check_name
 from supplierd_client.lane import Lane, Loan
-from supplierd_client.sockets import ProcessGuard, connect, default_inbox
+from supplierd_client.sockets import ProcessGuard, Reach, connect, default_inbox
 
 CONNECT_WAIT: Final = 0.25
 """Seconds that the constructor waits for a daemon, so that a script's first frame finds it; a handshake takes 3 ms."""
@@ -47,13 +49,15 @@ class Publisher:
             payload; "off" for none. Where it cannot be had, frames go inline, with a warning, and are counted.
         arena_slots: how many frames can be held at once by all workers, 4 to 1024. Memory is taken as they are.
         runtime_dir: an absolute path; None: as the daemon chooses it.
+        key: a file NAME.secret, for a daemon that asks for keys, which it does on tcp only; None: $SUPPLIERD_KEY.
+        server_key: the daemon's file NAME.public, with it; None: $SUPPLIERD_SERVER_KEY.
 
     Attributes:
         published: frames published so far, the last one's seq.
         unsent: how many of them found no daemon.
 
     Raises:
-        ValueError: a name, an endpoint or a path is not allowed.
+        ValueError: a name, an endpoint, a path or a key file is not allowed.
     """
 
     def __init__(
@@ -64,9 +68,13 @@ class Publisher:
         shared_memory: Literal["auto", "on", "off"] = "auto",
         arena_slots: int = DEFAULT_SLOTS,
         runtime_dir: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        server_key: str | os.PathLike[str] | None = None,
     ) -> None:
         self.stream = check_name("stream", stream)
         self.endpoint = inbox or default_inbox(runtime_dir)
+        keys = client_keys(self.endpoint, key, server_key)
+        self._reach = Reach(self.endpoint, keys)
         self.epoch = time.monotonic_ns()
         self.published = 0
         self.unsent = 0
@@ -76,7 +84,7 @@ class Publisher:
         self._lane = Lane(stream, self.endpoint, shared_memory, arena_slots)
         self._published_at = float("-inf")
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = connect(self._context, zmq.PUSH, self.endpoint, conflate=True)
+        self._socket = connect(self._context, zmq.PUSH, self.endpoint, conflate=True, keys=keys)
         self._closed = False
         self._socket.poll(round(CONNECT_WAIT * 1e3), zmq.POLLOUT)
 
@@ -111,6 +119,8 @@ class Publisher:
         content, encoding, dtype, shape = _describe(payload.array if isinstance(payload, Loan) else payload, encoding)
         mono, wall = time.monotonic_ns(), time.time_ns()
         if captured_at is not None:
+            if not math.isfinite(captured_at):
+                raise ValueError(f"captured_at is {captured_at!r}: give Unix seconds, or None for now")
             captured = round(captured_at * 1e9)
             mono, wall = mono - (wall - captured), captured
         with self._lock:
@@ -128,7 +138,7 @@ class Publisher:
                 encoding,
                 dtype,
                 shape,
-                metadata or {},
+                dict(metadata or {}),
             )
             head = wire.encode_head(header)  # before anything is lent or counted: it may refuse the metadata
             ref, inline = self._lane.store(content, loan)
@@ -141,6 +151,9 @@ class Publisher:
                 self._socket.send(message, zmq.NOBLOCK, copy=len(message) < ZERO_COPY_FROM)
             except zmq.Again:
                 self.unsent += 1
+                self._reach.failed(self._published_at)
+            else:
+                self._reach.reached()
         return seq
 
     def loan(self, shape: Sequence[int], dtype: npt.DTypeLike = np.uint8) -> Loan:
@@ -202,6 +215,8 @@ def _describe(payload: Payload, encoding: str | None) -> tuple[memoryview, str, 
         array = np.ascontiguousarray(payload)
         if array.dtype.kind not in "biufc":
             raise ValueError(f"an array of dtype {array.dtype} cannot be published: use one of plain numbers")
+        if not payload.shape:
+            raise ValueError("an array of 0 dimensions cannot be published: give it a shape, like (1,)")
         dtype, shape = array.dtype.str, array.shape
         content = array.reshape(-1).view(np.uint8).data
         encoding = encoding or wire.RAW

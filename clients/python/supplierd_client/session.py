@@ -3,6 +3,7 @@
 The session asks for one frame at a time. Its demands are numbered and repeated, so any message may be lost and any side
 may restart: a daemon that does not know it says REJOIN. A frame that is lost for good (it was sent, and does not come)
 is given up by a new session, whose endpoint no old frame can reach; that keeps the daemon's ledger exact.
+Frames name no demand, so the session must never have two on their way to it: that is why a RECHECK is not repeated.
 
 A frame that is older than its stream's pace explains may have waited in a socket while this process was stopped. The
 session then asks once whether a newer one exists (CHECKING) before it hands it out.
@@ -80,7 +81,7 @@ class _Pace:
             self.interval = (captured - self.captured) / (identity.seq - self.seq) / 1e9
         self.epoch, self.seq, self.captured = identity.epoch, identity.seq, captured
         if not self.deviation:
-            self.age, self.deviation = age, age / 2
+            self.age, self.deviation = age, abs(age) / 2
         self.deviation += (abs(age - self.age) - self.deviation) * PACE_WEIGHT * 2
         self.age += (age - self.age) * PACE_WEIGHT
 
@@ -151,15 +152,22 @@ class Session:
             case State.JOINING:
                 return control.encode(self._join_message())
             case State.ASKING if self.welcome is not None:
-                self.next_at = now + self.welcome.repeat_after
+                self.next_at = now + max(self.welcome.repeat_after, RETRY_UNSENT)
                 return control.encode(control.Demand(self.welcome.session, self._number, self._settled, self.leases))
-            case State.CHECKING if self.welcome is not None:
+            case State.CHECKING if self.welcome is not None and self._under_way_since is None:
+                self._under_way_since = now
+                self.next_at = now + self._lost_after
                 return control.encode(control.Recheck(self.welcome.session, self._number))
+            case State.CHECKING:
+                self._give_up()
+                self.next_at = now + REPEAT_AFTER
+                return control.encode(self._join_message())
         self.next_at = float("inf")
         return None
 
     def unsent(self, now: float) -> None:
         """The message that `to_send` gave found no connection."""
+        self._under_way_since = None
         self.next_at = now + RETRY_UNSENT
 
     def hear(self, data: bytes, now: float) -> None:
@@ -169,17 +177,19 @@ class Session:
             WireError: it is none that a daemon sends.
         """
         message = control.decode_from_daemon(data)
-        session = self.welcome.session if self.welcome else 0
+        session = self.welcome.session if self.welcome else None
         match message:
             case control.Welcome() if self.state is State.JOINING and message.attempt == self._attempt:
                 self._welcomed(message, now)
             case control.Refused() if self.state is State.JOINING and message.attempt == self._attempt:
                 self._end(RefusedError(message.reason, message.message))
+            case control.Error() if self.state is State.JOINING:
+                self._end(RefusedError(message.reason, message.message))
             case control.TakenOver() if message.session == session:
                 self._end(
                     TakenOverError(f"worker {self._join.worker} was taken over by another process ({message.by})")
                 )
-            case control.Rejoin() if message.session == session and self.state is not State.ENDED:
+            case control.Rejoin() if message.session == session and self.state not in (State.JOINING, State.ENDED):
                 self._restart()
             case control.Goodbye() if self.state is not State.ENDED:
                 self._restart()
@@ -240,11 +250,16 @@ class Session:
         self._handed_at = 0.0
         self._restart()
 
-    def take_held(self, captured: int, age: float, now: float) -> None:
-        """The held frame is handed out after all."""
-        assert self._held is not None
-        self._paces[self._held.stream].learn(self._held, captured, age)
-        self._hand_out(self._held, age, now)
+    def take_held(self, captured: int, age: float, now: float) -> bool:
+        """The held frame is handed out after all, unless it has become too old meanwhile. Arguments as of `arrived`."""
+        held = self._held
+        assert held is not None
+        if self._max_age is not None and age > self._max_age:
+            self.discard(held, "expired", age, now)
+            return False
+        self._paces[held.stream].learn(held, captured, age)
+        self._hand_out(held, age, now)
+        return True
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -282,8 +297,12 @@ class Session:
         elif self._under_way_since is None:
             self._under_way_since = now
         elif now - self._under_way_since >= self._lost_after:
-            self._lost_after = min(2 * self._lost_after, LOST_AFTER_MAX)
-            self._restart()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """What is under way to us is lost."""
+        self._lost_after = min(2 * self._lost_after, LOST_AFTER_MAX)
+        self._restart()
 
     def _restart(self) -> None:
         """Ask for a new session; what was under way in the old one is void."""

@@ -1,5 +1,6 @@
 """What the client's sockets have in common: options, endpoints, and the check for a forked child."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 import zmq
 
 from supplierd.wire import endpoints
+from supplierd.wire.keys import ClientKeys
 from supplierd_client.errors import ForkedError
 
 TCP_BUFFER_BYTES: Final = 64 * 1024
@@ -15,15 +17,50 @@ RECONNECT_MS: Final = 50
 RECONNECT_MAX_MS: Final = 500
 """Between attempts to reach a daemon that is away: a restarted one is found within half a second."""
 TCP_DEAD_AFTER_MS: Final = 5_000
-_POLLIN: Final = int(zmq.POLLIN)  # a plain number: the enumeration's & costs a microsecond
 MAX_MESSAGE_BYTES: Final = 1024 * 1024 * 1024
 """What a daemon may send; its own limit for frames is lower."""
 
 
+UNREACHED_AFTER: Final = 5.0
+"""Seconds without a connection after which the log says so."""
+
+log = logging.getLogger("supplierd_client")
+
+
+class Reach:
+    """Says once that nobody lets us in, and what may be the reason: a daemon does not tell a key that it refuses.
+
+    Args:
+        endpoint: of the daemon.
+        keys: the ones that are shown there.
+    """
+
+    def __init__(self, endpoint: str, keys: ClientKeys | None) -> None:
+        hint = "" if keys is None else f", and is key {keys.own.public} in its configuration, for this"
+        self._text = f"no daemon has answered at {endpoint} for {UNREACHED_AFTER:g} s: is it running{hint}?"
+        self._since: float | None = None
+
+    def failed(self, now: float) -> None:
+        """Something could not be sent, for want of a connection. `now`: seconds, monotonic."""
+        if self._since is None:
+            self._since = now
+        elif now - self._since >= UNREACHED_AFTER:
+            log.warning(self._text)
+            self._since = float("inf")  # never again
+
+    def reached(self) -> None:
+        """Something was sent."""
+        self._since = None
+
+
 def connect(
-    context: "zmq.Context[zmq.Socket[bytes]]", kind: int, endpoint: str, conflate: bool = False
+    context: "zmq.Context[zmq.Socket[bytes]]",
+    kind: int,
+    endpoint: str,
+    conflate: bool = False,
+    keys: ClientKeys | None = None,
 ) -> "zmq.Socket[bytes]":
-    """A connected socket.
+    """A connected socket, which shows `keys` where the daemon asks for them.
 
     Raises:
         ValueError: the endpoint is not one that ZeroMQ understands.
@@ -48,6 +85,10 @@ def connect(
         options[zmq.CONFLATE] = 1
     for option, value in options.items():
         socket.set(option, value)
+    if keys is not None:
+        socket.set(zmq.CURVE_PUBLICKEY, keys.own.public.encode())
+        socket.set(zmq.CURVE_SECRETKEY, keys.own.secret.encode())
+        socket.set(zmq.CURVE_SERVERKEY, keys.server.encode())
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
@@ -59,9 +100,42 @@ def connect(
     return socket
 
 
-def readable(socket: "zmq.Socket[bytes]") -> bool:
-    """Whether a message can be received: cheaper to ask than to catch the exception of a receive that cannot."""
-    return bool(int(socket.get(zmq.EVENTS)) & _POLLIN)
+_POLLIN: Final = int(zmq.POLLIN)  # a plain number: the enumeration's & costs a microsecond
+
+
+class Source:
+    """A socket to receive from, watched through its descriptor, which saves most system calls of zmq_poll.
+
+    libzmq's descriptor tells of changes only: after a signal the socket must be received from until nothing is left, or
+    the next message comes without one. A send may swallow a signal, so after a wait in vain `more` is set, too.
+
+    Attributes:
+        socket: the ZeroMQ socket.
+        descriptor: becomes readable when something may have arrived.
+        more: whether something may be there.
+    """
+
+    __slots__ = ("descriptor", "more", "socket")
+
+    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+        self.socket = socket
+        self.descriptor = int(socket.get(zmq.FD))
+        self.more = True
+
+    def receive(self) -> zmq.Frame | None:
+        """The next message; None where nothing is left."""
+        if not int(self.socket.get(zmq.EVENTS)) & _POLLIN:  # costs less than the exception of a receive in vain
+            self.more = False
+            return None
+        return self.socket.recv(zmq.NOBLOCK, copy=False)
+
+    def send(self, message: bytes) -> bool:
+        """Send a message; False where there is no connection for it."""
+        try:
+            self.socket.send(message, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
 
 
 def default_inbox(runtime_dir: str | os.PathLike[str] | None) -> str:

@@ -5,6 +5,7 @@ from another thread wakes the reader through an event descriptor, and closes the
 """
 
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -12,12 +13,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-import zmq
-
 from supplierd.notify import Notifier
 from supplierd_client.channel import Channel
 from supplierd_client.frame import Frame
-from supplierd_client.sockets import ProcessGuard
+from supplierd_client.sockets import ProcessGuard, Source
 
 
 class Worker:
@@ -39,9 +38,11 @@ class Worker:
             left out by contract and do not count as dropped. None: as many as it can take.
         max_age: seconds; an older frame is refused, and the next one asked for. None: any age.
         runtime_dir: an absolute path; None: as the daemon chooses it.
+        key: a file NAME.secret, for a daemon that asks for keys, which it does on tcp only; None: $SUPPLIERD_KEY.
+        server_key: the daemon's file NAME.public, with it; None: $SUPPLIERD_SERVER_KEY.
 
     Raises:
-        ValueError: a name, an endpoint, a rate or a path is not allowed.
+        ValueError: a name, an endpoint, a rate, a path or a key file is not allowed.
     """
 
     def __init__(
@@ -53,21 +54,32 @@ class Worker:
         target_fps: float | None = None,
         max_age: float | None = None,
         runtime_dir: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        server_key: str | os.PathLike[str] | None = None,
     ) -> None:
         self.name = name
         self._guard = ProcessGuard("Worker")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close in the midst of `read`
         self._closing = False
+        self._reader = 0  # the thread that is in `read`
         self._notifier = Notifier()
+        self._sources: list[Source] = []  # those that `_poll` knows
+        self._poll = select.poll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
             self._channel = Channel(
-                name, streams, control, target_fps=target_fps, max_age=max_age, runtime_dir=runtime_dir
+                name,
+                streams,
+                control,
+                target_fps=target_fps,
+                max_age=max_age,
+                runtime_dir=runtime_dir,
+                key=key,
+                server_key=server_key,
             )
         except BaseException:
             os.close(self._wake)
             raise
-        self._channel.poller.register(self._wake, zmq.POLLIN)
 
     def read(self, timeout: float | None = None) -> Frame | None:
         """The freshest frame, as soon as there is one that this worker has not had.
@@ -86,19 +98,43 @@ class Worker:
         self._guard.check()
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         with self._lock:
-            channel, notifier = self._channel, self._notifier
-            channel.ask()
-            notifier.ready()
-            while not self._closing:
-                frame = channel.step()
-                notifier.alive(time.monotonic())
-                if frame is not None:
-                    return frame
-                wait = min(channel.next_at, notifier.next_at, deadline) - time.monotonic()
-                if wait <= 0.0 and time.monotonic() >= deadline:
-                    return None
-                channel.poller.poll(None if wait == float("inf") else max(0, round(wait * 1e3 + 0.5)))
+            self._reader = threading.get_ident()
+            try:
+                return None if self._closing else self._read(deadline)
+            finally:
+                self._reader = 0
+                if self._closing:
+                    self._shut()
+
+    def _read(self, deadline: float) -> Frame | None:
+        channel, notifier = self._channel, self._notifier
+        channel.ask()
+        notifier.ready()
+        while not self._closing:
+            frame = channel.step()
+            notifier.alive(time.monotonic())
+            if frame is not None:
+                return frame
+            wait = min(channel.next_at, notifier.next_at, deadline) - time.monotonic()
+            if wait <= 0.0 and time.monotonic() >= deadline:
+                return None
+            self._wait(wait)
         return None
+
+    def _wait(self, seconds: float) -> None:
+        """Until something arrives, this worker is closed, or the time is over."""
+        sources = self._channel.sources
+        if sources is not self._sources:
+            self._sources, self._poll = sources, select.poll()
+            self._poll.register(self._wake, select.POLLIN)
+            for source in sources:
+                self._poll.register(source.descriptor, select.POLLIN)
+        for source in sources:
+            if source.more:
+                return
+        signalled = self._poll.poll(None if seconds == float("inf") else max(0.0, seconds * 1e3))
+        for source in sources:
+            source.more = not signalled or any(source.descriptor == descriptor for descriptor, _ in signalled)
 
     @property
     def closed(self) -> bool:
@@ -106,14 +142,24 @@ class Worker:
         return self._closing
 
     def close(self) -> None:
-        """Take leave. A blocked `read` in another thread ends, and an iteration with it. May be called repeatedly."""
+        """Take leave. A blocked `read` ends, and an iteration with it.
+
+        May be called repeatedly, from any thread, and from a signal handler that interrupts `read`.
+        """
         if self._guard.forked or self._closing:
             return
         self._closing = True
         os.eventfd_write(self._wake, 1)
-        with self._lock:
+        if self._reader != threading.get_ident():  # else `read` closes on its way out
+            with self._lock:
+                self._shut()
+
+    def _shut(self) -> None:
+        """Close what is open. The lock is held."""
+        if self._wake >= 0:
             self._channel.close()
             os.close(self._wake)
+            self._wake = -1
 
     def __iter__(self) -> Iterator[Frame]:
         while (frame := self.read()) is not None:

@@ -45,6 +45,10 @@ class SizeType(click.ParamType[tuple[int, int]]):
 @click.option("--stream", required=True, help="Name of the stream to publish.")
 @click.option("--inbox", help="Inbox endpoint, such as tcp://127.0.0.1:5601.  [default: in the runtime directory]")
 @click.option("--runtime-dir", help="The daemon's runtime directory.  [default: found as the daemon does]")
+@click.option("--key", envvar="SUPPLIERD_KEY", metavar="FILE", help="The publisher's secret key file, for tcp.")
+@click.option(
+    "--server-key", envvar="SUPPLIERD_SERVER_KEY", metavar="FILE", help="The daemon's public key file, for tcp."
+)
 @click.option("--encoding", type=click.Choice(["raw", "jpeg"]), default="raw", show_default=True)
 @click.option("--quality", type=click.IntRange(1, 100), default=80, show_default=True, help="Of JPEG.")
 @click.option(
@@ -79,6 +83,8 @@ def main(
     stream: str,
     inbox: str | None,
     runtime_dir: str | None,
+    key: str | None,
+    server_key: str | None,
     encoding: str,
     quality: int,
     pixel_format: PixelFormat,
@@ -116,7 +122,9 @@ def main(
         else:
             opened = LiveSource(source, alive=notifier.alive)
         on_signal(opened.close)
-        publisher = Publisher(stream, inbox, shared_memory=shared_memory, runtime_dir=runtime_dir)
+        publisher = Publisher(
+            stream, inbox, shared_memory=shared_memory, runtime_dir=runtime_dir, key=key, server_key=server_key
+        )
     except (SourceError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     try:
