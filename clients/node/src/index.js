@@ -1,0 +1,2 @@
+export { Publisher } from "./publisher.js";
+export { Worker, RefusedError, TakenOverError } from "./worker.js";

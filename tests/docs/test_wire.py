@@ -1,0 +1,87 @@
+"""docs/wire.md names what the code has: every message with its keys in order, every reason, outcome and time."""
+
+import dataclasses
+import re
+from typing import Final
+
+import pytest
+from supplierd_client import session as client
+
+from supplierd.core import snapshot
+from supplierd.core.histogram import HistogramSnapshot
+from supplierd.core.supplier import FOLLOW_GRACE, SETTLE_GRACE
+from supplierd.daemon.dialogue import REPEAT_AFTER
+from supplierd.daemon.sessions import CONNECT_GRACE
+from supplierd.wire import control, errors, frame
+from tests.docs.snippets import ROOT
+
+TEXT: Final = (ROOT / "docs" / "wire.md").read_text()
+FLOWING: Final = " ".join(TEXT.split())
+MESSAGES: Final = {**control.FROM_CLIENT, **control.FROM_DAEMON}
+
+
+def first_column(text: str) -> list[str]:
+    """The code in the first column of the first table in `text`."""
+    rows: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("|"):
+            rows += re.findall(r"^\| `([^`]+)` \|", line)
+        elif rows:
+            break
+    return rows
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_messages(name: str) -> None:
+    _, found, after = TEXT.partition(f"\n**`{name}`**")
+    assert found, f"{name} is not described"
+    described = first_column(re.split(r"\n\*\*`|\n## |\n### ", after)[0])
+    assert described == [field.name for field in dataclasses.fields(MESSAGES[name])]
+
+
+def test_outcomes_reasons_and_settled() -> None:
+    assert first_column(TEXT.partition("| outcome |")[2]) == list(control.OUTCOMES)
+    assert first_column(TEXT.partition("## 12.")[2]) == list(errors.REASONS)
+    assert f"`[{', '.join(control.Settled._fields)}]`" in FLOWING
+    assert f"`[{', '.join(frame.ArenaRef._fields)}]`" in FLOWING
+
+
+def test_the_keys_of_a_frame() -> None:
+    _, _, after = TEXT.partition("The header:")
+    every = frame.Header(
+        "cam", 1, bytes(16), 1, 0, 0, 1, "raw", "|u1", (1,), {"a": 1}, frame.ArenaRef("f", 0, 2, 0, 1), "small"
+    )  # fmt: skip
+    packed = frame.encode_head(every)
+    positions = [packed.index(bytes([0xA0 | len(key)]) + key.encode()) for key in first_column(after)]
+    assert len(positions) == 10
+    assert positions == sorted(positions)
+
+
+def test_the_snapshot() -> None:
+    kinds = {
+        "stream": snapshot.StreamSnapshot,
+        "worker": snapshot.WorkerSnapshot,
+        "mailbox": snapshot.MailboxSnapshot,
+        "arena": snapshot.ArenaSnapshot,
+    }
+    for name, kind in kinds.items():
+        assert f"- {name}: `[{', '.join(kind._fields)}]`" in FLOWING, name  # type: ignore[attr-defined]
+    assert f"`[{', '.join(HistogramSnapshot._fields)}]`" in FLOWING
+    assert f"`layout` is {snapshot.LAYOUT}" in FLOWING
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REPEAT_AFTER", REPEAT_AFTER),
+        ("RETRY_UNSENT", client.RETRY_UNSENT),
+        ("LOST_AFTER", client.LOST_AFTER),
+        ("LOST_AFTER_MAX", client.LOST_AFTER_MAX),
+        ("CONNECT_GRACE", CONNECT_GRACE),
+        ("SETTLE_GRACE", SETTLE_GRACE),
+        ("FOLLOW_GRACE", FOLLOW_GRACE),
+    ],
+)
+def test_times(name: str, value: float) -> None:
+    assert getattr(client, name, value) == value
+    assert f"| `{name}` | {value:g} s |" in TEXT

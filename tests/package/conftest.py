@@ -1,0 +1,5 @@
+"""The shared fixtures."""
+
+from tests.support.fixtures import home
+
+__all__ = ["home"]
