@@ -20,20 +20,23 @@ REPEAT_INTERVAL: Final = 1.0
 _PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
-def event(log: logging.Logger, level: int, text: str, **fields: object) -> None:
+def event(log: logging.Logger, level: int, text: str, /, **fields: object) -> None:
     """Log one event with its fields, like stream="cam-1"."""
     if log.isEnabledFor(level):
         log.log(level, "%s", text, extra={"fields": fields})
 
 
 class Repeating:
-    """Events that may repeat quickly: the first is logged at once, then one a second and key, with a count."""
+    """Events that may repeat quickly: the first is logged at once, then one a second and key, with a count.
+
+    Keys are few: no peer may choose one.
+    """
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._seen: dict[str, tuple[float, int]] = {}
 
-    def event(self, key: str, now: float, text: str, **fields: object) -> None:
+    def event(self, key: str, now: float, text: str, /, **fields: object) -> None:
         """Log a warning under `key`, unless one was logged within REPEAT_INTERVAL (then count it)."""
         logged_at, more = self._seen.get(key, (float("-inf"), 0))
         if now - logged_at < REPEAT_INTERVAL:
@@ -79,7 +82,8 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _line(record: logging.LogRecord) -> str:
-    parts = [record.getMessage()]
+    text = record.getMessage()
+    parts = [text if text.isprintable() else json.dumps(text)[1:-1]]
     parts += [f"{key}={_value(value)}" for key, value in _fields(record).items() if value not in (None, "")]
     if record.exc_info:
         parts.append(repr(logging.Formatter().formatException(record.exc_info)))

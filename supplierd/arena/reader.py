@@ -15,8 +15,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -175,24 +174,29 @@ class ArenaReader:
         Raises StaleDescriptorError when the frame has been replaced or its arena is gone, ArenaUnavailableError when
         this process cannot use the arena or the descriptor cannot be right, ArenaClosedError after `close` or a fork.
         """
+        self._check_open()
         name, slot, generation = descriptor[:3]
-        with self._guarded():
-            arena = self._arenas.get(name) or self._open(name)
-            arena.check(descriptor)
-            try:
-                taken = arena.take(slot, generation)
-            except OSError as error:
-                raise unavailable(error, f"cannot lock a slot of {name}") from error
-            if not taken:
-                raise StaleDescriptorError(f"slot {slot} of {name} has a newer frame than {generation}: ask for it")
-            self._held += 1
-            region = Region(partial(self._end, arena, slot))
+        try:
+            with self._lock:
+                arena = self._arenas.get(name) or self._open(name)
+                arena.check(descriptor)
+                if not arena.take(slot, generation):
+                    raise StaleDescriptorError(f"slot {slot} of {name} has a newer frame than {generation}: ask for it")
+                self._held += 1
+                region = Region(partial(self._end, arena, slot))
+        except OSError as error:
+            raise unavailable(error, f"cannot lock a slot of {name}") from error
+        finally:
+            if self._ended:
+                self._settle()
         return Lease(descriptor, arena, region)
 
     def prune(self) -> None:
         """Let go of arenas that were unlinked, so that their memory is freed; call it now and then while idle."""
-        with self._guarded():
+        self._check_open()
+        with self._lock:
             self._prune()
+        self._settle()
 
     def close(self) -> None:
         """Let go of every arena that no frame needs; frames still held stay valid. May be repeated."""
@@ -208,15 +212,9 @@ class ArenaReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _check_open(self) -> None:
         if self._closed or self._pid != os.getpid():
             raise ArenaClosedError("this reader was closed, or belongs to a parent process: make a new one")
-        try:
-            with self._lock:
-                yield
-        finally:
-            self._settle()
 
     def _open(self, name: str) -> _Arena:
         stream = stream_of(name)

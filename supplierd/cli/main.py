@@ -11,6 +11,7 @@ import click
 
 import supplierd
 from supplierd import logs
+from supplierd.cli.keygen import keygen
 from supplierd.config import Config, ConfigError, entries, json_schema, load
 from supplierd.core.health import violations
 from supplierd.core.snapshot import Snapshot
@@ -20,6 +21,7 @@ from supplierd.transport.monitor import Monitor, NoAnswerError
 from supplierd.transport.sockets import LIBZMQ, TransportError
 from supplierd.wire import control
 from supplierd.wire.endpoints import control_endpoint, runtime_dir
+from supplierd.wire.keys import KEY_VARIABLE, SERVER_KEY_VARIABLE, ClientKeys, client_keys
 
 VIOLATION: Final = 1
 FAILURE: Final = 2
@@ -31,6 +33,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
     """Distribute live video frames to workers: always the freshest, never a queue."""
+
+
+main.add_command(keygen)
 
 
 def _config_options(command: _F) -> _F:
@@ -60,17 +65,40 @@ def _config_options(command: _F) -> _F:
     return command
 
 
+def _monitor_options(command: _F) -> _F:
+    """Where the daemon is, and the keys that it asks for over tcp."""
+    for option in (
+        click.option(
+            "--server-key", envvar=SERVER_KEY_VARIABLE, metavar="FILE", help="The daemon's public key file, for tcp."
+        ),
+        click.option("--key", envvar=KEY_VARIABLE, metavar="FILE", help="A monitor's secret key file, for tcp."),
+        click.option(
+            "--control", metavar="ENDPOINT", help="The daemon's control endpoint, if not in the runtime directory."
+        ),
+        click.option(
+            "--runtime-dir", envvar="SUPPLIERD_RUNTIME_DIR", metavar="DIR", help="The daemon's runtime directory."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def _load(config: Path | None, **overrides: str | None) -> Config:
+    try:
+        return _read(config, **overrides)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _read(config: Path | None, **overrides: str | None) -> Config:
+    """The configuration. Raises ConfigError."""
     keys = {
         "runtime_dir": "daemon.runtime_dir",
         "metrics_address": "metrics.address",
         "log_level": "log.level",
         "log_format": "log.format",
     }
-    try:
-        return load(config, {keys[name]: value for name, value in overrides.items()})
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from None
+    return load(config, {keys[name]: value for name, value in overrides.items()})
 
 
 @main.command()
@@ -84,7 +112,7 @@ def run(config: Path | None, **overrides: str | None) -> None:
     loaded = _load(config, **overrides)
     logs.setup(loaded.log.level, loaded.log.format)
     try:
-        serve(loaded)
+        serve(loaded, load=lambda: _read(config, **overrides))
     except StartError as error:
         raise click.ClickException(str(error)) from None
 
@@ -106,26 +134,29 @@ def check_config(config: Path | None, explain: bool, schema: bool, **overrides: 
 
 
 @main.command()
-@click.option("--runtime-dir", envvar="SUPPLIERD_RUNTIME_DIR", metavar="DIR", help="The daemon's runtime directory.")
-@click.option("--control", metavar="ENDPOINT", help="The daemon's control endpoint, if not in the runtime directory.")
+@_monitor_options
 @click.option("--json", "as_json", is_flag=True, help="Print the snapshot as JSON.")
 @click.option("--watch", is_flag=True, help="Repeat every second, until Ctrl-C.")
 @click.option(
     "--check", is_flag=True, help="Exit 1 where a promise is broken, and say which; 2 where no daemon answers."
 )
-@click.option("--timeout", default=2.0, show_default=True, help="Seconds to wait for the daemon.")
-def stats(  # noqa: PLR0917  # one per option
-    runtime_dir: str | None, control: str | None, as_json: bool, watch: bool, check: bool, timeout: float
-) -> None:
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="Seconds to wait for the daemon.",
+)
+def stats(*, as_json: bool, watch: bool, check: bool, timeout: float, **where: str | None) -> None:
     """Show what the daemon counts.
 
     --check fails where a worker of any class dropped more than its budget over the drop window, or a critical one is
     idle or missing.
     """
     try:
-        monitor = Monitor(control or _control(runtime_dir))
+        monitor = Monitor(*_daemon(**where))
     except TransportError as error:
-        raise click.UsageError(f"--control {control}: {error.strerror}") from None
+        raise click.UsageError(f"--control {where['control']}: {error.strerror}") from None
     try:
         before = None
         while True:
@@ -153,9 +184,13 @@ def stats(  # noqa: PLR0917  # one per option
         click.echo("every promise is kept", err=as_json)
 
 
-def _control(directory: str | None) -> str:
+def _daemon(
+    *, control: str | None, key: str | None, server_key: str | None, **directory: str | None
+) -> tuple[str, ClientKeys | None]:
+    """The control endpoint, and the keys for it."""
     try:
-        return control_endpoint(runtime_dir(directory))
+        endpoint = control or control_endpoint(runtime_dir(directory["runtime_dir"]))
+        return endpoint, client_keys(endpoint, key, server_key)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
@@ -166,6 +201,22 @@ def _ask(monitor: Monitor, timeout: float) -> Snapshot:
     except (NoAnswerError, ValueError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(FAILURE)
+
+
+@main.command()
+@_monitor_options
+def top(**where: str | None) -> None:
+    """Streams and workers live in the terminal: q quits, ? explains."""
+    try:
+        from supplierd.top.app import TopError, show
+    except ModuleNotFoundError:
+        raise click.ClickException('top needs Rich: pip install "supplierd[top]"') from None
+    try:
+        show(*_daemon(**where))
+    except TopError as error:
+        raise click.ClickException(str(error)) from None
+    except TransportError as error:
+        raise click.UsageError(f"--control {where['control']}: {error.strerror}") from None
 
 
 @main.command()

@@ -8,7 +8,7 @@ reference  the list of all keys, for people and as JSON Schema
 """
 
 from supplierd.config.kinds import Address, Problem
-from supplierd.config.load import ConfigError, load, resolve, supplier_settings
+from supplierd.config.load import ConfigError, differences, grants, load, resolve, supplier_settings
 from supplierd.config.model import Config, InboxEndpoint
 from supplierd.config.reference import config_reference, entries, json_schema
 
@@ -19,7 +19,9 @@ __all__ = [
     "InboxEndpoint",
     "Problem",
     "config_reference",
+    "differences",
     "entries",
+    "grants",
     "json_schema",
     "load",
     "resolve",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from supplierd.wire.keys import ALPHABET, KEY_CHARACTERS, is_key
 from supplierd.wire.names import ANY_STREAM, MAX_NAME_LENGTH, check_name
 
 Schema = dict[str, object]
@@ -178,7 +179,7 @@ def choice(*options: object, member: Callable[[str], object] = str) -> Kind:
     return Kind(f"{', '.join(words[:-1])} or {words[-1]}", {"enum": [plain(option) for option in options]}, convert)
 
 
-def directory() -> Kind:
+def path() -> Kind:
     """An absolute path, as a Path."""
 
     def convert(value: object) -> Path:
@@ -284,6 +285,28 @@ def array(item: Kind) -> Kind:
 
     schema: Schema = {"type": "array", "items": item.schema, "minItems": 1}
     return Kind(f"an array of one or more of {item.allowed}", schema, convert)
+
+
+def public_key() -> Kind:
+    """A public key, as Z85 text."""
+
+    def convert(value: object) -> str:
+        if isinstance(value, str) and is_key(value):
+            return value
+        raise ValueError
+
+    pattern = f"^[{re.escape(ALPHABET)}]{{{KEY_CHARACTERS}}}$"
+    words = f"a public key as `supplierd keygen` prints it, {KEY_CHARACTERS} characters"
+    return Kind(words, {"type": "string", "pattern": pattern}, convert)
+
+
+def name(kind: str) -> Kind:
+    """The name of a stream or worker; `kind` says which."""
+
+    def convert(value: object) -> str:
+        return check_name(kind, value)
+
+    return Kind(f"a {kind}'s name", {"type": "string", "pattern": NAME_PATTERN}, convert)
 
 
 def stream_names() -> Kind:

@@ -14,13 +14,19 @@ from typing import Any
 
 from supplierd.config import kinds
 from supplierd.config.kinds import IPC, Problem
-from supplierd.config.model import Config, StreamTable, WorkerTable, tables
+from supplierd.config.model import Config, KeyTable, StreamTable, WorkerTable, tables
 from supplierd.config.table import Table, all_items, join, known_items, read
+from supplierd.core.access import Grant, Role
 from supplierd.core.service import ServiceClass, Settings, WorkerPolicy
 from supplierd.wire.endpoints import CONTROL_SOCKET, INBOX_SOCKET, MAX_IPC_PATH_BYTES
 from supplierd.wire.names import ANY_STREAM, check_name
 
-_STRANGERS = "loopback, because nothing listens to strangers; beyond it tcp needs CURVE or daemon.insecure = true"
+_STRANGERS = (
+    "loopback, because nothing listens to strangers; beyond it tcp needs CURVE or daemon.insecure = true: "
+    "better security.server_key, which `supplierd keygen server` makes"
+)
+_NAMED: Mapping[str, Table] = {"streams": StreamTable(), "workers": WorkerTable(), "keys": KeyTable()}
+"""What a table is in the sections whose tables people name."""
 
 
 class ConfigError(ValueError):
@@ -119,6 +125,36 @@ def supplier_settings(config: Config) -> Settings:
     )
 
 
+def grants(config: Config) -> dict[str, Grant]:
+    """What each public key may do."""
+    found = {}
+    for name, key in config.keys.items():
+        assert key.role is not None, "load() refuses a key without it"
+        assert key.public is not None, "load() refuses a key without it"
+        streams = key.streams or (name,) if key.role is Role.PUBLISHER else ()
+        worker = key.worker or name if key.role is Role.WORKER else ""
+        found[key.public] = Grant(name, key.role, streams, worker)
+    return found
+
+
+def differences(before: Config, after: Config) -> list[str]:
+    """The keys whose values differ, but for [keys], as dotted paths; a whole table where one of them lacks it."""
+    found = []
+    for item in fields(Config):
+        old, new = getattr(before, item.name), getattr(after, item.name)
+        if isinstance(old, Table):
+            found += _differing(item.name, old, new)
+        elif item.name != "keys":
+            for name in sorted({*old, *new}):
+                at = join(item.name, name)
+                found += _differing(at, old[name], new[name]) if name in old and name in new else [at]
+    return found
+
+
+def _differing(at: str, old: Table, new: Table) -> list[str]:
+    return [join(at, key) for key, attribute, _ in old.declared() if getattr(old, attribute) != getattr(new, attribute)]
+
+
 def _parse(path: Path, source: str) -> dict[str, Any]:
     """The file's content. Raises ConfigError."""
     try:
@@ -161,9 +197,8 @@ def _read(document: Mapping[str, object], problems: list[Problem]) -> Config:
                 )
         else:
             values[section] = {}
-            base: Table = StreamTable() if section == "streams" else WorkerTable()
             for name, table in all_items(raw, section, problems):
-                values[section][name] = read(base, table, join(section, name), problems)
+                values[section][name] = read(_NAMED[section], table, join(section, name), problems)
                 try:
                     check_name(section.removesuffix("s"), name)
                 except ValueError as error:
@@ -174,6 +209,7 @@ def _read(document: Mapping[str, object], problems: list[Problem]) -> Config:
 def _conflicts(config: Config, runtime_dir: Path, refused: Collection[str]) -> Iterator[Problem]:
     """What several keys say together that cannot be; nothing about the keys in `refused`, which hold defaults."""
     yield from _endpoint_conflicts(config, runtime_dir)
+    yield from _key_conflicts(config, refused)
     for section, limit in (("workers", config.daemon.max_workers), ("streams", config.daemon.max_streams)):
         if (count := len(getattr(config, section))) > limit:
             yield Problem(section, f"found {count} {section}, allowed: at most daemon.max_{section} = {limit}")
@@ -192,12 +228,39 @@ def _conflicts(config: Config, runtime_dir: Path, refused: Collection[str]) -> I
                 yield Problem(f"{at}.streams[{index}]", f"{kinds.found(stream)}, allowed: {text}")
 
 
+def _key_conflicts(config: Config, refused: Collection[str]) -> Iterator[Problem]:
+    secured = config.security.server_key is not None
+    if secured and config.daemon.insecure:
+        text = "found true (boolean), allowed: false, because security.server_key asks for keys on every tcp endpoint"
+        yield Problem("daemon.insecure", text)
+    holders: dict[str, str] = {}
+    for name, key in config.keys.items():
+        at = join("keys", name)
+        if not secured and "security.server_key" not in refused:
+            yield Problem(at, "a key without a lock: set security.server_key, made by `supplierd keygen server`")
+        for item, value in (("role", key.role), ("public", key.public)):
+            if value is None and f"{at}.{item}" not in refused:
+                yield Problem(f"{at}.{item}", "missing; `supplierd keygen ROLE NAME` prints a key's whole table")
+        for item, given, role in (("streams", key.streams, Role.PUBLISHER), ("worker", key.worker, Role.WORKER)):
+            if given is not None and key.role not in (role, None):
+                yield Problem(f"{at}.{item}", f'{kinds.found(given)}, allowed: only with role = "{role}"')
+        holder = holders.setdefault(key.public, at) if key.public else at
+        if holder != at:
+            yield Problem(
+                f"{at}.public", f"{kinds.found(key.public)}, which {holder} has already; allowed: one role a key"
+            )
+    for one, other in (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")):
+        if getattr(config.metrics, one) and not getattr(config.metrics, other) and f"metrics.{other}" not in refused:
+            yield Problem(f"metrics.{other}", f"missing; metrics.{one} needs it")
+
+
 def _endpoint_conflicts(config: Config, runtime_dir: Path) -> Iterator[Problem]:
     bound = [
         *((f"inbox.endpoints[{i}]", item.endpoint, INBOX_SOCKET) for i, item in enumerate(config.inbox.endpoints)),
         *((f"control.endpoints[{i}]", item, CONTROL_SOCKET) for i, item in enumerate(config.control.endpoints)),
         *((f"{join('workers', name)}.endpoint", item.endpoint or "", "") for name, item in config.workers.items()),
     ]
+    keyed_or_insecure = config.daemon.insecure or config.security.server_key is not None
     holders: dict[str, str] = {}
     if config.metrics.enabled and config.metrics.address.port:
         holders[_canonical(f"tcp://{config.metrics.address}")] = "metrics.address"
@@ -213,7 +276,7 @@ def _endpoint_conflicts(config: Config, runtime_dir: Path) -> Iterator[Problem]:
             if size > MAX_IPC_PATH_BYTES:
                 text = f"a path of at most {MAX_IPC_PATH_BYTES} bytes (a Unix socket's limit)"
                 yield Problem(key, f"found {kinds.shortened(endpoint)} with a path of {size} bytes, allowed: {text}")
-        elif not (config.daemon.insecure or kinds.is_loopback(kinds.split_host(endpoint.removeprefix("tcp://"))[0])):
+        elif not (keyed_or_insecure or kinds.is_loopback(kinds.split_host(endpoint.removeprefix("tcp://"))[0])):
             yield Problem(key, f"{kinds.found(configured)}, allowed: {_STRANGERS}")
 
 

@@ -12,13 +12,14 @@ from typing import Annotated, Literal
 from supplierd.config import kinds
 from supplierd.config.kinds import IPC, Address, Kind, Problem, RefusedError
 from supplierd.config.table import Key, Table, read
+from supplierd.core.access import Role
 from supplierd.core.service import DEFAULT_DROP_BUDGET, DEFAULT_IDLE_AFTER, ServiceClass
 from supplierd.wire.names import ANY_STREAM
 
 KIB = 1024
 MIB = 1024 * KIB
 ANY_NAME = "NAME"
-"""What stands for the name of a stream or worker in a path of the reference."""
+"""What stands for the name of a stream, worker or key in a path of the reference."""
 
 _METRICS_ADDRESS = Address("127.0.0.1", 9108)
 _WORKER_PORTS = range(49152, 65536)
@@ -70,7 +71,7 @@ class Daemon(Table):
     runtime_dir: Annotated[
         Path | None,
         Key(
-            kinds.directory(),
+            kinds.path(),
             "Where the sockets and the shared memory are.",
             absent="$SUPPLIERD_RUNTIME_DIR, /run/supplierd or the user's own",
         ),
@@ -122,6 +123,23 @@ class Metrics(Table):
 
     enabled: Annotated[bool, Key(_SWITCH, "Whether statistics are served for Prometheus.")] = True
     address: Annotated[Address, Key(kinds.address(), "Where /metrics is served.")] = _METRICS_ADDRESS
+    tls_certificate: Annotated[
+        Path | None, Key(kinds.path(), "PEM file of the certificate, and its chain, for https.", absent="none: http")
+    ] = None
+    tls_key: Annotated[Path | None, Key(kinds.path(), "PEM file of the certificate's key.", absent="none: http")] = None
+    basic_auth_file: Annotated[
+        Path | None, Key(kinds.path(), "File with lines USER:PASSWORD: who may scrape.", absent="none: everybody")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Security(Table):
+    """[security]: whether keys are asked for."""
+
+    server_key: Annotated[
+        Path | None,
+        Key(kinds.path(), "The daemon's key file; with it every tcp endpoint asks for keys.", absent="none: no keys"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +197,23 @@ class WorkerTable(Table):
 
 
 @dataclass(frozen=True, slots=True)
+class KeyTable(Table):
+    """[keys.NAME]: who may connect over tcp, and as what."""
+
+    role: Annotated[
+        Role | None, Key(kinds.choice(*Role, member=Role), "What it is for.", absent="none, it is needed")
+    ] = None
+    public: Annotated[str | None, Key(kinds.public_key(), "The public key.", absent="none, it is needed")] = None
+    streams: Annotated[
+        tuple[str, ...] | None,
+        Key(kinds.stream_names(), "The streams that a publisher may publish.", absent="the stream of the key's name"),
+    ] = None
+    worker: Annotated[
+        str | None, Key(kinds.name("worker"), "The worker that it may be.", absent="the worker of the key's name")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole configuration. `Config()` is the defaults."""
 
@@ -186,12 +221,14 @@ class Config:
     inbox: Inbox = Inbox()
     control: Control = Control()
     metrics: Metrics = Metrics()
+    security: Security = Security()
     log: Log = Log()
     classes: Mapping[ServiceClass, ClassTable] = field(
         default_factory=lambda: {name: ClassTable(DEFAULT_DROP_BUDGET[name]) for name in ServiceClass}
     )
     streams: Mapping[str, StreamTable] = field(default_factory=dict)
     workers: Mapping[str, WorkerTable] = field(default_factory=dict)
+    keys: Mapping[str, KeyTable] = field(default_factory=dict)
 
 
 def tables() -> Iterator[tuple[str, str, Table]]:
@@ -204,3 +241,4 @@ def tables() -> Iterator[tuple[str, str, Table]]:
     yield from (("classes", name, table) for name, table in defaults.classes.items())
     yield "streams", ANY_NAME, StreamTable()
     yield "workers", ANY_NAME, WorkerTable()
+    yield "keys", ANY_NAME, KeyTable()

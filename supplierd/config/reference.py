@@ -19,7 +19,7 @@ class Entry(NamedTuple):
 
 
 def entries() -> tuple[Entry, ...]:
-    """Every key, table by table; NAME stands for the name of a stream or a worker."""
+    """Every key, table by table; NAME stands for the name of a stream, a worker or a key."""
     return tuple(
         Entry(
             ".".join(filter(None, [section, name, key_name])),

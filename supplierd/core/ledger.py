@@ -19,6 +19,9 @@ DISCARD_REASONS: Final = (
     "closed",  # received by a worker that was closing
 )
 
+REPORTED_REASONS: Final = ("stale", "expired", "stale_descriptor", "unreadable", "closed")
+"""Those that a worker may give; the others are the daemon's to find."""
+
 INBOX_DROP_REASONS: Final = (
     "overwritten",  # replaced by a newer frame on its way to the inbox
     "disconnected",  # the publisher had no connection to the daemon

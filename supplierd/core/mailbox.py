@@ -21,7 +21,7 @@ class Report(NamedTuple):
 
     Attributes:
         stream, epoch, seq: which frame.
-        outcome: "consumed", or a reason of ledger.DISCARD_REASONS.
+        outcome: "consumed", or a reason of ledger.REPORTED_REASONS.
         age: seconds from capture to hand-over.
         processing: seconds from hand-over to the worker's next demand.
     """

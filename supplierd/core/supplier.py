@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from supplierd.core.histogram import DISTRIBUTION_BOUNDS, Histogram
-from supplierd.core.ledger import DISCARD_REASONS
+from supplierd.core.ledger import REPORTED_REASONS
 from supplierd.core.mailbox import Mailbox, Report
 from supplierd.core.service import PRIORITY, Settings, WorkerPolicy
 from supplierd.core.stream import REFUSALS, Frame, Stream
@@ -285,7 +285,7 @@ class Supplier:
             mailbox.age.observe(report.age)
             worker.processing.observe(report.processing)
         else:
-            mailbox.settle(report.outcome if report.outcome in DISCARD_REASONS else "unreadable")
+            mailbox.settle(report.outcome if report.outcome in REPORTED_REASONS else "unreadable")
 
     def _depart(self, worker: Worker, reason: str, now: float) -> None:
         for mailbox in worker.mailboxes.values():

@@ -12,6 +12,7 @@ import supplierd
 from supplierd.core.mailbox import Report
 from supplierd.core.supplier import Delivery, RefusalError, Reply, Supplier
 from supplierd.core.worker import JoinRequest
+from supplierd.daemon.guard import Guard
 from supplierd.daemon.parcels import known_reason
 from supplierd.daemon.sessions import Session, Sessions, new_session_number
 from supplierd.logs import Repeating, event
@@ -40,6 +41,9 @@ class Dialogue:
         sessions: links and peers of the workers.
         links: opens a link for a worker that joins.
         deliver: sends what the supplier moved under way.
+        may_join: says whether one more JOIN is heard now.
+        guard: says who may say what.
+        repeating: logs.
     """
 
     def __init__(
@@ -47,14 +51,19 @@ class Dialogue:
         supplier: Supplier,
         sessions: Sessions,
         links: LinkFactory,
+        *,
         deliver: Callable[[Delivery, float], None],
+        may_join: Callable[[float], bool],
+        guard: Guard,
         repeating: Repeating,
     ) -> None:
         self._supplier = supplier
         self._sessions = sessions
         self._links = links
         self._deliver = deliver
+        self._guard = guard
         self._repeating = repeating
+        self._may_join = may_join
         self._asking: list[Peer] = []
 
     def hear(self, peer: Peer, data: bytes | None, now: float) -> None:
@@ -63,6 +72,9 @@ class Dialogue:
             if data is None:
                 raise WireError("multipart", "a control message has one part")
             message = control.decode_from_client(data)
+            if not self._may_say(peer, message):
+                self._deny(peer, message, now)
+                return
             match message:
                 case control.Demand():
                     self._demand(peer, message, now)
@@ -84,6 +96,25 @@ class Dialogue:
         self._repeating.event(
             f"{where}:{error.reason}", now, f"message refused: {error}", where=where, reason=error.reason
         )
+
+    def _may_say(self, peer: Peer, message: control.FromClient) -> bool:
+        access = self._guard.access
+        if isinstance(message, control.Stats):
+            return access.may_monitor(peer.user)
+        if isinstance(message, control.Join):
+            return access.may_be(peer.user, message.worker)
+        worker = self._supplier.session(message.session)
+        return worker is None or access.may_be(peer.user, worker.name)
+
+    def _deny(self, peer: Peer, message: control.FromClient, now: float) -> None:
+        if isinstance(message, control.Join):
+            self._guard.deny(peer.user, now, "worker refused", worker=message.worker)
+            text = f"this key may not be worker {message.worker!r:.80}: see [keys] in the daemon's configuration"
+            _tell(peer, control.Refused("not_allowed", text, message.attempt))
+        else:
+            what = type(message).__name__.upper()
+            self._guard.deny(peer.user, now, "message refused", message=what)
+            _tell(peer, control.Error("not_allowed", f"this key may not say {what}: see [keys] in the configuration"))
 
     def take_askers(self) -> list[Peer]:
         """Who asked for the statistics since the last call."""
@@ -130,25 +161,26 @@ class Dialogue:
             return
         try:
             request = _request(message)
+            if not self._may_join(now):
+                self._supplier.rejected["too_many_joins"] += 1
+                self._repeating.event("joins", now, "too many workers join at once: some must wait", worker=name)
+                return
             replaced = known is not None and known.connected and known.instance != message.instance
             worker = self._supplier.join(request, new_session_number(), _report(message.settled), now)
         except RefusalError as refusal:
             self._supplier.rejected[refusal.reason] += 1
-            self._repeating.event(f"join:{name}", now, f"worker refused: {refusal}", reason=refusal.reason)
+            self._repeating.event(f"join:{refusal.reason}", now, f"worker refused: {refusal}", reason=refusal.reason)
             _tell(peer, control.Refused(refusal.reason, str(refusal), message.attempt))
             return
         former = self._sessions.close(name)
         if former and former.peer and replaced:
             _tell(former.peer, control.TakenOver(_session_number(former), request.client))
         try:
-            link = self._links.open(peer.channel.endpoint)
+            link = self._links.open(peer.channel.endpoint, name)
         except TransportError as error:
-            self._supplier.disconnected(worker, now)
-            text = (
-                f"no endpoint can be opened for a worker: {error}; see control.worker_ports and the limit of open files"
-            )
+            self._supplier.disconnected(worker, now)  # no answer: it may be over when the JOIN is repeated
+            text = f"no endpoint for a worker: {error}; see control.worker_ports and the limit of open files"
             self._repeating.event("link", now, text, worker=name)
-            _tell(peer, control.Refused("no_endpoint", text, message.attempt))
             return
         welcome = control.Welcome(
             session=worker.session,

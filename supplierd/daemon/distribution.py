@@ -6,20 +6,25 @@ calls no metrics library and copies no payload.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgpack
 
 from supplierd.core import snapshot
+from supplierd.core.access import Grant, Role, workers_of
 from supplierd.core.stream import Frame
 from supplierd.core.supplier import Delivery, FrameRefusedError, Supplier
 from supplierd.core.worker import State
 from supplierd.daemon.dialogue import Dialogue
+from supplierd.daemon.doors import Doors
+from supplierd.daemon.guard import Guard
 from supplierd.daemon.parcels import Parcel, Parcels, known_reason
-from supplierd.daemon.sessions import Sessions
+from supplierd.daemon.sessions import Session, Sessions
 from supplierd.logs import Repeating, event
 from supplierd.transport.control import ControlChannel
+from supplierd.transport.curve import Gatekeeper
+from supplierd.transport.descriptors import Descriptors
 from supplierd.transport.inbox import Inbox, MultipartError
 from supplierd.transport.link import Link, LinkFactory
 from supplierd.transport.sockets import Message, Waiter
@@ -34,6 +39,8 @@ CLEAN: Final = 5.0
 """Seconds between two looks for arenas of publishers that have died."""
 BURST: Final = 256
 """Messages that one turn takes from one socket, so that a flood on one does not silence the others."""
+HEAR_AT_MOST: Final = 0.005
+"""Seconds that one turn spends on one control channel: a JOIN opens sockets, and frames must not wait for hundreds."""
 
 log = logging.getLogger("supplierd.distribution")
 
@@ -46,7 +53,10 @@ class Distribution:
         inboxes, controls: bound sockets.
         links: opens workers' sockets.
         parcels: leases frames in shared memory.
+        guard: judges peers.
+        gatekeeper: asks it, where sockets have keys.
         max_message: largest accepted frame message, bytes.
+        descriptors: watched, so that they don't run out.
     """
 
     def __init__(
@@ -57,21 +67,37 @@ class Distribution:
         links: LinkFactory,
         parcels: Parcels,
         *,
+        guard: Guard,
+        gatekeeper: Gatekeeper | None,
         max_message: int,
+        descriptors: Descriptors,
     ) -> None:
         self.supplier = supplier
         self._inboxes = inboxes
         self._controls = controls
+        self._guard = guard
+        self._gatekeeper = gatekeeper
         self._sessions = Sessions()
         self._push_links: dict[str, Link] = {}
         self._repeating = Repeating(log)
-        self._dialogue = Dialogue(supplier, self._sessions, links, self._deliver, self._repeating)
         self._parcels = parcels
         self._max_message = max_message
         self._ticked_at = self._swept_at = self._cleaned_at = time.monotonic()
         self._waiter = Waiter()
-        for socket in (*(i.socket for i in inboxes), *(c.socket for c in controls)):
-            self._waiter.add(socket)
+        self._doors = Doors(
+            self._waiter, (*inboxes, *controls), self._links, supplier.settings.max_workers, descriptors
+        )
+        self._dialogue = Dialogue(
+            supplier,
+            self._sessions,
+            links,
+            deliver=self._deliver,
+            may_join=self._doors.may_join,
+            guard=guard,
+            repeating=self._repeating,
+        )
+        if gatekeeper is not None:
+            self._waiter.add(gatekeeper.socket)
         self._conditions: dict[str, str] = {}
         self._epochs: dict[str, int] = {}
 
@@ -90,6 +116,9 @@ class Distribution:
         """
         ready = self._waiter.wait(self._ticked_at + TICK - time.monotonic())
         now = time.monotonic()
+        if self._gatekeeper is not None and self._gatekeeper.socket in ready and self._gatekeeper.answer():
+            self._waiter.again(self._gatekeeper.socket)
+        self._doors.come_and_gone(ready, now)
         for channel in self._controls:
             if channel.socket in ready:
                 self._hear(channel, now)
@@ -98,6 +127,7 @@ class Distribution:
                 self._take_newest(inbox)
         if now - self._ticked_at >= TICK:
             self._ticked_at = now
+            self._doors.tick(now)
             for delivery in self.supplier.tick(now):
                 self._deliver(delivery, now)
             if now - self._swept_at >= SWEEP:
@@ -112,10 +142,27 @@ class Distribution:
             message = msgpack.packb({"type": "snapshot", "snapshot": self.snapshot().to_wire()})
             for peer in askers:
                 peer.channel.send(peer, message)
+                self._waiter.again(peer.channel.socket)
 
     def snapshot(self) -> snapshot.Snapshot:
         """The supplier's counts, now."""
         return snapshot.take(self.supplier, time.monotonic(), time.time(), self._parcels.state())
+
+    def admit(self, grants: Mapping[str, Grant]) -> list[Grant]:
+        """Put other grants in force, and cut off whoever has lost what it came in by; the grants that were lost."""
+        revoked = self._guard.access.replace(grants)
+        roles = {grant.role for grant in revoked}
+        for listener in (*self._inboxes, *self._controls):
+            judged = {Role.PUBLISHER} if isinstance(listener, Inbox) else {Role.WORKER, Role.MONITOR}
+            if listener.secured and roles & judged:
+                self._doors.reopen(listener)
+        for name in workers_of(revoked):
+            session = self._sessions.get(name)
+            if session is not None and session.link.secured:
+                self._lose(session, time.monotonic())
+            if name in self._push_links and self._push_links[name].secured:
+                self._doors.reopen(self._push_links[name])
+        return revoked
 
     def stop(self, reason: str) -> None:
         """Take no more frames, and tell the workers."""
@@ -128,6 +175,8 @@ class Distribution:
             link.close()
         for channel in self._controls:
             channel.close()
+        if self._gatekeeper is not None:
+            self._gatekeeper.close()
         self._parcels.close()
 
     # --- frames -----------------------------------------------------------------------------------------------------
@@ -137,7 +186,6 @@ class Distribution:
         newest: dict[tuple[str, int], tuple[frame.Header, Message]] = {}
         for _ in range(BURST):
             now = time.monotonic()
-            former = inbox.socket
             try:
                 message = inbox.receive()
                 if message is None:
@@ -148,18 +196,24 @@ class Distribution:
                         f"a frame message has {len(message)} bytes, inbox.max_message_bytes is {self._max_message}",
                     )
                 header = frame.decode(message.buffer)
+                if header.arena is not None and not inbox.local:
+                    raise WireError("no_arena", "a frame from another machine names shared memory of this one")
             except MultipartError as error:
                 self._dialogue.reject(WireError("multipart", str(error)), now, "inbox")
-                self._waiter.remove(former)
-                self._waiter.add(inbox.socket)
+                self._doors.watch(inbox)
                 break
             except WireError as error:
                 self._dialogue.reject(error, now, "inbox")
                 continue
-            if inbox.conflate:
+            user = inbox.user(message)
+            if not self._guard.access.may_publish(user, header.stream):
+                self._guard.deny(user, now, "frame refused", stream=header.stream)
+            elif inbox.conflate:
                 self._accept(header, message, now)
             else:
                 newest[header.stream, header.epoch] = header, message
+        else:
+            self._waiter.again(inbox.socket)
         for header, message in newest.values():
             self._accept(header, message, time.monotonic())
 
@@ -176,7 +230,7 @@ class Distribution:
             return
         except FrameRefusedError as refused:
             self._repeating.event(
-                f"frame:{header.stream}:{refused.reason}", now, f"frame refused: {refused}", stream=header.stream
+                f"frame:{refused.reason}", now, f"frame refused: {refused}", stream=header.stream, reason=refused.reason
             )
             return
         for delivery in deliveries:
@@ -193,7 +247,7 @@ class Distribution:
             link = session.link if session else None
         assert mailbox.in_flight is not None
         parcel: Parcel = mailbox.in_flight.message
-        message = parcel.inline() if worker.inline_reason else parcel.message
+        message = parcel.inline() if worker.policy.push or worker.inline_reason else parcel.message
         if link is None or message is None or not link.send(message):
             self.supplier.undelivered(delivery)
         elif worker.policy.push:
@@ -207,26 +261,36 @@ class Distribution:
             if heard is None:
                 return
             self._dialogue.hear(*heard, now)
+            if time.monotonic() - now >= HEAR_AT_MOST:
+                break
+        self._waiter.again(channel.socket)
+
+    def _links(self) -> Iterator[Link]:
+        yield from self._push_links.values()
+        yield from (session.link for session in self._sessions)
 
     def _sweep(self, now: float) -> None:
         """Look who is still there, count strangers, and log what has changed."""
         for session in self._sessions:
             if session.lost(now):
-                self._sessions.close(session.worker.name)
-                self.supplier.disconnected(session.worker, now)
+                self._lose(session, now)
         for name, link in self._push_links.items():
             worker = self.supplier.workers[name]
             if link.connected() and not worker.connected:
                 self.supplier.open_push_worker(worker, now)
             elif worker.connected and not link.connected():
                 self.supplier.disconnected(worker, now)
-        strangers = self._sessions.strangers() + sum(link.strangers() for link in self._push_links.values())
-        strangers += sum(inbox.strangers() for inbox in self._inboxes)
-        strangers += sum(channel.strangers() for channel in self._controls)
+        strangers = self._doors.strangers() + self._sessions.strangers()
+        strangers += sum(link.strangers() for link in self._push_links.values())
         if strangers:
             self.supplier.rejected["no_handshake"] += strangers
             self._repeating.event("stranger", now, "connection without a handshake refused", count=strangers)
         self._log_changes(now)
+
+    def _lose(self, session: Session, now: float) -> None:
+        """A worker's connection is gone."""
+        self._sessions.close(session.worker.name)
+        self.supplier.disconnected(session.worker, now)
 
     def _log_changes(self, now: float) -> None:
         for worker in self.supplier.workers.values():

@@ -8,11 +8,15 @@ and ends when its standard input does: with the daemon, however that dies.
 
 import argparse
 import os
+import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -22,6 +26,7 @@ from prometheus_client.exposition import choose_encoder
 
 import supplierd
 from supplierd.core.snapshot import Snapshot
+from supplierd.daemon.https import OPEN, Protection, protected
 from supplierd.metrics import SnapshotCollector
 from supplierd.transport.monitor import Monitor, NoAnswerError
 from supplierd.transport.sockets import LIBZMQ
@@ -35,6 +40,8 @@ BACKLOG: Final = 16
 NICENESS: Final = 5
 """Frames go first where a core is short."""
 RESTART_AFTER: Final = 1.0
+OPTIONS: Final = ("--tls-certificate", "--tls-key", "--basic-auth-file")
+"""A Protection on the command line."""
 
 
 class Exporter:
@@ -43,12 +50,17 @@ class Exporter:
     Args:
         address: host and port of /metrics.
         control_endpoint: where the exporter asks for snapshots.
+        protection: TLS and passwords.
 
     Raises:
         OSError: the address cannot be bound.
+        ValueError: a file of the protection cannot be used.
     """
 
-    def __init__(self, address: tuple[str, int], control_endpoint: str) -> None:
+    def __init__(self, address: tuple[str, int], control_endpoint: str, protection: Protection = OPEN) -> None:
+        protection.users()
+        self.scheme = "http" if protection.tls() is None else "https"
+        self._protection = protection
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._listener = socket.create_server(address, family=family, backlog=BACKLOG)
         self._control_endpoint = control_endpoint
@@ -70,7 +82,10 @@ class Exporter:
             descriptor = self._listener.fileno()
             command = [sys.executable, "-m", "supplierd.daemon.exporter"]
             command += ["--fd", str(descriptor), "--control", self._control_endpoint, "--daemon-pid", str(os.getpid())]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[descriptor])
+            for option, path in zip(OPTIONS, self._protection, strict=True):
+                command += [option, str(path)] if path is not None else []
+            # A group of its own: Ctrl-C on a terminal is for the daemon alone, which then ends this process.
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[descriptor], process_group=0)
         return ended
 
     def stop(self) -> None:
@@ -87,7 +102,8 @@ def application(render: Callable[[str | None], tuple[bytes, str]]) -> Callable[.
     """The WSGI application: /metrics, and one line for whoever comes by.
 
     Args:
-        render: from the Accept header to the exposition and its content type; raises NoAnswerError.
+        render: from the Accept header to the exposition and its content type; raises NoAnswerError, or ValueError where
+            the daemon is of another version.
     """
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -97,7 +113,7 @@ def application(render: Callable[[str | None], tuple[bytes, str]]) -> Callable[.
         elif environ["PATH_INFO"] == "/metrics":
             try:
                 body, kind = render(environ.get("HTTP_ACCEPT"))
-            except NoAnswerError as error:
+            except (NoAnswerError, ValueError) as error:
                 status, body = "503 Service Unavailable", f"{error}\n".encode()
         elif environ["PATH_INFO"] != "/":
             status, body = "404 Not Found", b"the metrics are at /metrics\n"
@@ -110,12 +126,27 @@ def application(render: Callable[[str | None], tuple[bytes, str]]) -> Callable[.
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         super().__init__(("", 0), _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
         self.server_name, self.server_port = listener.getsockname()[:2]
         self.setup_environ()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away or is too slow is not an event."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In the request's own thread: shake hands, then serve."""
+        if self._tls is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(REQUEST_TIMEOUT)
+        with suppress(OSError), self._tls.wrap_socket(request, server_side=True) as encrypted:
+            super().finish_request(encrypted, client_address)
 
 
 class _Handler(WSGIRequestHandler):
@@ -131,8 +162,11 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--control", required=True)
     parser.add_argument("--daemon-pid", type=int, required=True)
+    for option in OPTIONS:
+        parser.add_argument(option, type=Path)
     arguments = parser.parse_args()
     os.nice(NICENESS)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd signals all of a service: this part ends with the daemon
     monitor, one_at_a_time = Monitor(arguments.control), threading.Lock()
 
     def fetch() -> Snapshot:
@@ -148,8 +182,10 @@ def main() -> None:
         encode, kind = choose_encoder(accept or "")
         return encode(registry), kind
 
-    server = _Server(socket.socket(fileno=arguments.fd))
-    server.set_app(application(render))
+    protection = Protection(arguments.tls_certificate, arguments.tls_key, arguments.basic_auth_file)
+    server = _Server(socket.socket(fileno=arguments.fd), protection.tls())
+    users, app = protection.users(), application(render)
+    server.set_app(app if users is None else protected(app, users))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     while os.read(0, 4096):
         pass

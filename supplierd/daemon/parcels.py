@@ -2,10 +2,10 @@
 
 A parcel lives as long as the core refers to it, as a stream's newest frame or as one under way to a worker, and so does
 its lease: the slot that a descriptor in a mailbox or a socket names is never used again meanwhile. A worker that cannot
-read arenas gets the payload in a message of its own, copied once for all such workers.
+read arenas gets the payload in a message of its own, copied once for all such workers. The daemon reads arenas by
+system calls and maps none, so that a damaged one cannot end it with SIGBUS.
 """
 
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,8 @@ from supplierd.arena import (
     Lease,
     Reason,
     StaleDescriptorError,
+    arena_directory,
+    discard_directory,
     inspect,
     prepare_directory,
     remove_dead_arenas,
@@ -53,9 +55,12 @@ class Parcel:
         if self._lease is None:
             return self.message
         if self._inline is None:
+            head = frame.encode_head(self._header._replace(arena=None))
+            whole = bytearray(len(head) + self._header.payload_size)
+            whole[: len(head)] = head
             with suppress(ArenaError):
-                head = frame.encode_head(self._header._replace(arena=None))
-                self._inline = Message(b"".join((head, self._lease.data)))
+                self._lease.read_into(memoryview(whole)[len(head) :])
+                self._inline = Message(whole)
         return self._inline
 
 
@@ -67,13 +72,12 @@ class Parcels:
     """
 
     def __init__(self, runtime_dir: Path) -> None:
-        self.warning: str | None
-        self._reader: ArenaReader | None = None
+        self._directory = arena_directory(runtime_dir)
+        self._reader = ArenaReader(self._directory)  # where no arena can be made, there may be some to read
         try:
-            self._directory, self.warning = prepare_directory(runtime_dir)
-            self._reader = ArenaReader(self._directory)
+            self.warning = prepare_directory(runtime_dir).warning
         except ArenaUnavailableError as error:
-            self._directory, self.warning = runtime_dir, str(error)
+            self.warning = str(error)
 
     def make(self, header: frame.Header, message: Message) -> Parcel:
         """A parcel for a frame that arrived.
@@ -83,8 +87,6 @@ class Parcels:
         """
         if header.arena is None:
             return Parcel(header, message, None)
-        if self._reader is None:
-            raise WireError("no_arena", "a frame is in shared memory, and this daemon has none: see its log")
         try:
             return Parcel(header, message, self._reader.lease(Descriptor(*header.arena)))
         except StaleDescriptorError as error:
@@ -95,7 +97,7 @@ class Parcels:
     def state(self) -> tuple[ArenaSnapshot, ...]:
         """Slots and memory of each stream's arenas, by asking the kernel."""
         found: dict[str, ArenaSnapshot] = {}
-        for path in self._paths():
+        for path in self._directory.glob("*.arena"):
             try:
                 info = inspect(path)
             except (ArenaError, OSError):
@@ -108,8 +110,6 @@ class Parcels:
 
     def sweep(self) -> list[str]:
         """Remove the arenas of publishers that are dead; their names."""
-        if self._reader is None:
-            return []
         self._reader.prune()
         with suppress(OSError):
             return [removed.name for removed in remove_dead_arenas(self._directory).removed]
@@ -117,8 +117,5 @@ class Parcels:
 
     def close(self) -> None:
         """Let go of every arena, and remove those without an owner."""
-        if self._reader is not None:
-            self._reader.close()
-
-    def _paths(self) -> Iterator[Path]:
-        return self._directory.glob("*.arena") if self._reader is not None else iter(())
+        self._reader.close()
+        discard_directory(self._directory)

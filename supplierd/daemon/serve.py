@@ -8,32 +8,43 @@ import logging
 import os
 import signal
 import socket
+import stat
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final, TypeVar
 
-import zmq
-
 import supplierd
-from supplierd.config import Config, ConfigError, resolve, supplier_settings
+from supplierd.config import Config, ConfigError, grants, resolve, supplier_settings
+from supplierd.core.access import CONTROL, INBOX, LINK, Access
 from supplierd.core.snapshot import Snapshot
 from supplierd.core.supplier import Supplier
 from supplierd.daemon.distribution import Distribution
 from supplierd.daemon.exporter import Exporter
+from supplierd.daemon.guard import Guard
+from supplierd.daemon.https import Protection
+from supplierd.daemon.notify import Reporter
+from supplierd.daemon.parcels import Parcels
+from supplierd.daemon.reload import Reload
 from supplierd.logs import event
 from supplierd.transport import sockets
 from supplierd.transport.control import FAREWELL_MS, ControlChannel
+from supplierd.transport.curve import Gatekeeper, Lock
+from supplierd.transport.descriptors import Descriptors
 from supplierd.transport.inbox import Inbox
 from supplierd.transport.link import LinkFactory, remove_dead_links
 from supplierd.transport.lock import IPC, HeldError, SocketLock
-from supplierd.wire.endpoints import machine_boot_id, runtime_dir
+from supplierd.wire.endpoints import control_endpoint, machine_boot_id, runtime_dir
+from supplierd.wire.keys import read_pair
 
 SOCKET_UMASK: Final = 0o117
 """Sockets are 0660: the group of the runtime directory may connect."""
+PRIVATE_UMASK: Final = 0o177
+"""Only this user may connect."""
 RUNTIME_DIR_MODE: Final = 0o750
 _T = TypeVar("_T")
 
@@ -44,85 +55,151 @@ class StartError(Exception):
     """The daemon cannot start; the text says why and what to do."""
 
 
-def serve(config: Config, ready: Callable[[], None] = lambda: None) -> None:
+def serve(config: Config, ready: Callable[[], None] = lambda: None, load: Callable[[], Config] | None = None) -> None:
     """Run a daemon until SIGTERM or SIGINT. To be called in the main thread.
 
     Args:
         config: as supplierd.config.load gives it.
         ready: called once when all sockets are bound.
+        load: gives the configuration anew on SIGHUP, or raises ConfigError; None: it does not change.
 
     Raises:
         StartError: a socket, an address or the runtime directory cannot be had.
     """
     with ExitStack() as stack:
-        daemon = _start(config, stack)
+        daemon = _start(config, load or (lambda: config), _Signals(stack), stack)
+        daemon.reporter.ready()
         ready()
         reason = daemon.loop()
+        daemon.reporter.stopping()
         daemon.distribution.stop(reason)
         log_ledger(daemon.distribution.snapshot())
         event(log, logging.INFO, "stopped", reason=reason)
 
 
+class _Signals:
+    """SIGTERM and SIGINT, from now to the end of the process: the first says stop, more of them change nothing.
+    And SIGHUP, which says reload.
+
+    Attributes:
+        stopped_by: its number; 0 before it.
+        descriptor: becomes readable with either.
+    """
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stopped_by = 0
+        self._reload = False
+        wake_read, wake_write = socket.socketpair()
+        for end in (wake_read, wake_write):
+            end.setblocking(False)
+            stack.callback(end.close)
+        self._wake, self.descriptor = wake_read, wake_read.fileno()
+        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
+        stack.callback(signal.set_wakeup_fd, -1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+            # The interpreter puts handlers of Python's back to the deadly default before it is gone.
+            stack.callback(signal.signal, number, signal.SIG_IGN)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+        else:
+            self.stopped_by = self.stopped_by or number
+
+    def take_reload(self) -> bool:
+        """Whether a reload was asked for since the last call."""
+        if not self._reload:
+            return False
+        with suppress(BlockingIOError):
+            while self._wake.recv(64):
+                pass
+        self._reload = False
+        return True
+
+
 class _Daemon:
     """What runs between start and stop."""
 
-    def __init__(self, distribution: Distribution, exporter: Exporter | None, stack: ExitStack) -> None:
+    def __init__(
+        self, distribution: Distribution, exporter: Exporter | None, signals: _Signals, reload: Reload
+    ) -> None:
         self.distribution = distribution
+        self._reload = reload
+        self.reporter = Reporter(distribution.supplier)
         self._exporter = exporter
-        self._stopped_by = 0
-        wake_read, wake_write = socket.socketpair()
-        wake_read.setblocking(False)
-        wake_write.setblocking(False)
-        stack.callback(wake_read.close)
-        stack.callback(wake_write.close)
-        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
-        distribution.wake_on(wake_read.fileno())
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._stopped_by = number
+        self._signals = signals
+        distribution.wake_on(signals.descriptor)
 
     def loop(self) -> str:
         """Distribute until a signal says to stop; returns its name."""
-        while not self._stopped_by:
+        while not self._signals.stopped_by:
             self.distribution.turn()
-            if self._exporter is not None:
-                ended = self._exporter.keep_running(time.monotonic())
+            if self._signals.take_reload():
+                self._reload()
+            now = time.monotonic()
+            self.reporter.turned(now)
+            if self._exporter is not None and not self._signals.stopped_by:
+                ended = self._exporter.keep_running(now)
                 if ended is not None:
                     event(log, logging.ERROR, "the metrics exporter ended and was started again", status=ended)
-        return signal.Signals(self._stopped_by).name
+        return signal.Signals(self._signals.stopped_by).name
 
 
-def _start(config: Config, stack: ExitStack) -> _Daemon:
+def _start(given: Config, load: Callable[[], Config], signals: _Signals, stack: ExitStack) -> _Daemon:
     try:
-        directory = runtime_dir(config.daemon.runtime_dir)
-        config = resolve(config, directory)
+        directory = runtime_dir(given.daemon.runtime_dir)
+        config = resolve(given, directory)
+        pair = read_pair(config.security.server_key) if config.security.server_key else None
         _make_runtime_dir(directory)
         os.umask(SOCKET_UMASK)
-        _take_locks(config, stack)
+        _take_locks(config, directory, stack)
     except (HeldError, ConfigError, ValueError) as error:
         raise StartError(str(error)) from None
     remove_dead_links(directory)
-    _check_descriptor_limit(config.daemon.max_workers)
+    descriptors = Descriptors(_raise_descriptor_limit(config.daemon.max_workers))
     if config.daemon.insecure:
         event(log, logging.WARNING, "daemon.insecure is set: anybody who can reach the tcp endpoints can use them")
     threads = sockets.io_threads(config.daemon.max_workers)
     context = sockets.make_context(config.daemon.max_workers)
     stack.callback(context.destroy, linger=FAREWELL_MS)
     supplier = Supplier(supplier_settings(config), machine_boot_id(), time.monotonic_ns())
-    exporter = _open_exporter(config, stack)
-    links = LinkFactory(context, threads, directory, config.control.worker_ports)
+    guard = Guard(Access(grants(config)), supplier.rejected)
+    gatekeeper = Gatekeeper(context, guard.admit) if pair else None
+
+    def lock(domain: str) -> Lock | None:
+        return Lock(pair, domain) if pair else None
+
+    links = LinkFactory(context, threads, directory, config.control.worker_ports, lambda name: lock(LINK + name))
     limit = config.inbox.max_message_bytes
+    parcels = Parcels(directory)  # before any peer can come: it finds the arena directory, or makes do without
+    if parcels.warning:
+        event(log, logging.WARNING, parcels.warning)
     inboxes = [
-        _bound(item.endpoint, partial(Inbox, context, item.endpoint, item.conflate, limit))
+        _bound(item.endpoint, partial(Inbox, context, item.endpoint, item.conflate, limit, lock(INBOX)))
         for item in config.inbox.endpoints
     ]
-    controls = [_bound(endpoint, partial(ControlChannel, context, endpoint)) for endpoint in config.control.endpoints]
-    distribution = Distribution(supplier, inboxes, controls, links, limit)
+    controls = [
+        _bound(endpoint, partial(ControlChannel, context, endpoint, lock(CONTROL)))
+        for endpoint in config.control.endpoints
+    ]
+    if not any(channel.local for channel in controls):
+        controls.append(_private_channel(context, directory))
+    exporter = _open_exporter(config, next(channel.endpoint for channel in controls if channel.local), stack)
+    distribution = Distribution(
+        supplier,
+        inboxes,
+        controls,
+        links,
+        parcels,
+        guard=guard,
+        gatekeeper=gatekeeper,
+        max_message=limit,
+        descriptors=descriptors,
+    )
     for name, worker in config.workers.items():
         if worker.endpoint is not None:
-            distribution.add_push_link(name, _bound(worker.endpoint, partial(links.open_at, worker.endpoint)))
+            distribution.add_push_link(name, _bound(worker.endpoint, partial(links.open_at, worker.endpoint, name)))
     event(
         log,
         logging.INFO,
@@ -131,11 +208,24 @@ def _start(config: Config, stack: ExitStack) -> _Daemon:
         pid=os.getpid(),
         inbox=",".join(inbox.endpoint for inbox in inboxes),
         control=",".join(config.control.endpoints),
-        metrics=f"http://{config.metrics.address}/metrics" if exporter else "off",
-        libzmq=zmq.zmq_version(),
+        keys=len(config.keys) if pair else "off",
+        metrics=f"{exporter.scheme}://{replace(config.metrics.address, port=exporter.port)}/metrics"
+        if exporter
+        else "off",
+        libzmq=sockets.LIBZMQ,
         io_threads=threads,
     )
-    return _Daemon(distribution, exporter, stack)
+    return _Daemon(distribution, exporter, signals, Reload(given, load, distribution))
+
+
+def _private_channel(context: sockets.Context, directory: Path) -> ControlChannel:
+    """The way for the exporter, and for `supplierd stats`, where only tcp endpoints are configured."""
+    endpoint = control_endpoint(directory)
+    former = os.umask(PRIVATE_UMASK)
+    try:
+        return _bound(endpoint, partial(ControlChannel, context, endpoint))
+    finally:
+        os.umask(former)
 
 
 def _make_runtime_dir(directory: Path) -> None:
@@ -150,24 +240,26 @@ def _make_runtime_dir(directory: Path) -> None:
     status = directory.stat()
     if directory.is_symlink() or not directory.is_dir() or status.st_uid not in (0, os.getuid()):
         raise StartError(f"the runtime directory {directory} must be a directory of this user's own: use --runtime-dir")
+    if status.st_mode & stat.S_IWOTH:
+        raise StartError(f"the runtime directory {directory} can be written by everybody: chmod o-w {directory}")
     if not os.access(directory, os.W_OK | os.X_OK):
         raise StartError(f"the runtime directory {directory} cannot be written by this user: use --runtime-dir")
 
 
-def _take_locks(config: Config, stack: ExitStack) -> None:
-    """Become the one daemon on each ipc endpoint."""
+def _take_locks(config: Config, directory: Path, stack: ExitStack) -> None:
+    """Become the one daemon on each ipc endpoint, and in the runtime directory, where a dead one's files lie."""
     endpoints = [item.endpoint for item in config.inbox.endpoints] + list(config.control.endpoints)
     endpoints += [worker.endpoint for worker in config.workers.values() if worker.endpoint is not None]
-    for endpoint in endpoints:
-        if endpoint.startswith(IPC):
-            path = Path(endpoint.removeprefix(IPC))
-            try:
-                stack.callback(SocketLock(path).release)
-            except OSError as error:
-                raise StartError(f"{path} cannot be used: {error.strerror}; is its directory writable?") from None
+    endpoints.append(control_endpoint(directory))
+    paths = (os.path.normpath(endpoint.removeprefix(IPC)) for endpoint in endpoints if endpoint.startswith(IPC))
+    for path in map(Path, dict.fromkeys(paths)):
+        try:
+            stack.callback(SocketLock(path).release)
+        except OSError as error:
+            raise StartError(f"{path} cannot be used: {error.strerror}; is its directory writable?") from None
 
 
-def _check_descriptor_limit(max_workers: int) -> None:
+def _raise_descriptor_limit(max_workers: int) -> int:
     limit = sockets.raise_descriptor_limit()
     wanted = 128 + sockets.DESCRIPTORS_PER_WORKER * max_workers
     if limit < wanted:
@@ -177,14 +269,19 @@ def _check_descriptor_limit(max_workers: int) -> None:
             f"the limit of open files is {limit}, {max_workers} workers may need {wanted}: "
             "raise LimitNOFILE or lower daemon.max_workers",
         )
+    return limit
 
 
-def _open_exporter(config: Config, stack: ExitStack) -> Exporter | None:
-    if not config.metrics.enabled:
+def _open_exporter(config: Config, control_endpoint: str, stack: ExitStack) -> Exporter | None:
+    metrics = config.metrics
+    if not metrics.enabled:
         return None
-    address = config.metrics.address
+    address = metrics.address
+    protection = Protection(metrics.tls_certificate, metrics.tls_key, metrics.basic_auth_file)
     try:
-        exporter = Exporter((address.host, address.port), config.control.endpoints[0])
+        exporter = Exporter((address.host, address.port), control_endpoint, protection)
+    except ValueError as error:
+        raise StartError(str(error)) from None
     except OSError as error:
         raise StartError(
             f"metrics cannot be served on {address}: {error.strerror}; "
@@ -197,7 +294,7 @@ def _open_exporter(config: Config, stack: ExitStack) -> Exporter | None:
 def _bound(endpoint: str, bind: Callable[[], _T]) -> _T:
     try:
         return bind()
-    except zmq.ZMQError as error:
+    except sockets.TransportError as error:
         raise StartError(f"{endpoint} cannot be bound: {error.strerror}") from None
 
 

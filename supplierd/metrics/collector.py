@@ -18,6 +18,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from supplierd.core.histogram import HistogramSnapshot
+from supplierd.core.ledger import DISCARD_REASONS
 from supplierd.core.snapshot import MailboxSnapshot, Snapshot, WorkerSnapshot
 from supplierd.core.worker import State
 
@@ -80,13 +81,17 @@ def _streams(snapshot: Snapshot) -> Iterator[Metric]:
     last = GaugeMetricFamily(
         "supplierd_stream_last_frame_timestamp_seconds", "Arrival of the newest frame, Unix time.", labels=("stream",)
     )
+    silent = GaugeMetricFamily(
+        "supplierd_stream_silent", "1 without a frame for daemon.stream_timeout, or ever.", labels=("stream",)
+    )
     for stream in snapshot.streams:
         received.add_metric((stream.name,), stream.received)
         for reason, count in stream.dropped.items():
             dropped.add_metric((stream.name, reason), count)
         if stream.last_frame_at is not None:
             last.add_metric((stream.name,), stream.last_frame_at)
-    yield from (received, dropped, last)
+        silent.add_metric((stream.name,), stream.silent)
+    yield from (received, dropped, last, silent)
     inline = CounterMetricFamily(
         "supplierd_frames_inline",
         "Frames that came inline instead of through shared memory.",
@@ -130,7 +135,8 @@ def _mailboxes(snapshot: Snapshot) -> Iterator[Metric]:
         "supplierd_worker_frames_dropped", "Frames that the worker missed, by reason.", labels=(*MAILBOX, "reason")
     )
     for labels, mailbox in boxes:
-        for reason, count in sorted(mailbox.dropped.items()):
+        # Every reason from the start: a counter that begins with its first drop hides that drop from rate().
+        for reason, count in sorted({**dict.fromkeys(DISCARD_REASONS, 0), **mailbox.dropped}.items()):
             dropped.add_metric((*labels, reason), count)
     yield dropped
     yield counter("decimated", "Frames left out because the worker's promised rate needs fewer.", lambda m: m.decimated)
@@ -180,6 +186,13 @@ def _workers(snapshot: Snapshot) -> Iterator[Metric]:
             inline.add_metric((worker.name, worker.service_class, worker.inline_reason), 1)
     yield inline
     yield gauge("drop_budget_ratio", "Tolerated share of dropped frames.", lambda w: w.drop_budget)
+    target = GaugeMetricFamily(
+        "supplierd_worker_target_fps", "Frames a second of each stream that the worker is promised.", labels=WORKER
+    )
+    for worker in snapshot.workers:
+        if worker.target_fps is not None:
+            target.add_metric((worker.name, worker.service_class), worker.target_fps)
+    yield target
     yield processing
 
 

@@ -4,8 +4,9 @@ from typing import Final, NamedTuple
 
 import zmq
 
-from supplierd.transport.lock import IPC
-from supplierd.transport.sockets import Context, Socket, StrangerCount, open_socket, readable
+from supplierd.transport.curve import Lock, user_of
+from supplierd.transport.listener import Listener
+from supplierd.transport.sockets import Context, Socket, open_socket, readable
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """Beyond this libzmq drops the peer; what is shorter, and too long for a control message, is refused and counted."""
@@ -16,33 +17,45 @@ FAREWELL_MS: Final = 200
 
 
 class Peer(NamedTuple):
-    """Where an answer goes: a connection of one control channel."""
+    """Where an answer goes: a connection of one control channel.
+
+    Attributes:
+        user: the public key with which it came; None where no key is asked for.
+    """
 
     channel: "ControlChannel"
     identity: bytes
+    user: str | None = None
 
 
-class ControlChannel:
+class ControlChannel(Listener):
     """One bound control endpoint.
+
+    Args:
+        context: of the daemon.
+        endpoint: where to bind.
+        lock: keys that workers and monitors need on tcp.
 
     Raises:
         zmq.ZMQError: the endpoint cannot be bound.
     """
 
-    def __init__(self, context: Context, endpoint: str) -> None:
-        self.endpoint = endpoint
-        self.local = endpoint.startswith(IPC)
-        self.socket: Socket = open_socket(context, zmq.ROUTER, MAX_MESSAGE_BYTES)
-        self.socket.set(zmq.SNDHWM, QUEUE_DEPTH)
-        self.socket.bind(endpoint)
-        self._strangers = StrangerCount(self.socket)
+    def __init__(self, context: Context, endpoint: str, lock: Lock | None = None) -> None:
+        self._context = context
+        super().__init__(endpoint, lock)
+
+    def _make(self) -> Socket:
+        socket = open_socket(self._context, zmq.ROUTER, MAX_MESSAGE_BYTES)
+        socket.set(zmq.SNDHWM, QUEUE_DEPTH)
+        return socket
 
     def receive(self) -> tuple[Peer, bytes | None] | None:
         """The next message and its sender, or None where there is none. A message of several parts is given as None."""
         if not readable(self.socket):
             return None
-        identity, *parts = self.socket.recv_multipart(zmq.NOBLOCK)
-        return Peer(self, identity), parts[0] if len(parts) == 1 else None
+        identity, *parts = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        user = user_of(parts[-1]) if self.secured else None
+        return Peer(self, identity.bytes, user), parts[0].bytes if len(parts) == 1 else None
 
     def send(self, peer: Peer, message: bytes) -> None:
         """Answer a peer; one that is gone, or does not read, is passed over."""
@@ -52,11 +65,6 @@ class ControlChannel:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
 
-    def strangers(self) -> int:
-        """Connections that failed to shake hands since the last call."""
-        return self._strangers.take()
-
     def close(self) -> None:
         """Stop listening, after a moment for answers under way."""
-        self._strangers.close()
-        self.socket.close(linger=FAREWELL_MS)
+        self._shut(linger=FAREWELL_MS)

@@ -7,76 +7,68 @@ POLLOUT shows whether there is one.
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import zmq
 
+from supplierd.transport.curve import Lock
+from supplierd.transport.listener import Listener
 from supplierd.transport.lock import IPC
-from supplierd.transport.sockets import (
-    TCP_BUFFER_BYTES,
-    WORKERS_PER_IO_THREAD,
-    Context,
-    Socket,
-    StrangerCount,
-    open_socket,
-)
+from supplierd.transport.sockets import TCP_BUFFER_BYTES, WORKERS_PER_IO_THREAD, Context, Socket, open_socket
 from supplierd.wire.endpoints import ipc
 
 MAX_INBOUND_BYTES: Final = 1024
 """A PUSH receives nothing but handshakes."""
 
 
-class Link:
+class Link(Listener):
     """A worker's socket.
 
     Args:
         context: of the daemon.
         endpoint: where to bind; a tcp port of "*" is chosen by the system.
         affinity: bit mask of I/O threads; 0: any.
+        lock: the keys of which the worker needs one, on tcp.
 
     Raises:
         zmq.ZMQError: the endpoint cannot be bound.
     """
 
-    def __init__(self, context: Context, endpoint: str, affinity: int = 0) -> None:
-        self._socket: Socket = open_socket(context, zmq.PUSH, MAX_INBOUND_BYTES)
-        self._socket.set(zmq.CONFLATE, 1)
-        self._socket.set(zmq.SNDBUF, TCP_BUFFER_BYTES)
-        self._socket.set(zmq.AFFINITY, affinity)
-        try:
-            self._socket.bind(endpoint)
-        except zmq.ZMQError:
-            self._socket.close(linger=0)
-            raise
-        self.endpoint = self._socket.get_string(zmq.LAST_ENDPOINT)
-        self._strangers = StrangerCount(self._socket)
+    def __init__(self, context: Context, endpoint: str, affinity: int = 0, lock: Lock | None = None) -> None:
+        self._context = context
+        self._affinity = affinity
         self.was_connected = False
+        super().__init__(endpoint, lock)
+        self.endpoint = self.socket.get_string(zmq.LAST_ENDPOINT)
+
+    def _make(self) -> Socket:
+        socket = open_socket(self._context, zmq.PUSH, MAX_INBOUND_BYTES)
+        socket.set(zmq.CONFLATE, 1)
+        socket.set(zmq.SNDBUF, TCP_BUFFER_BYTES)
+        socket.set(zmq.AFFINITY, self._affinity)
+        return socket
 
     def send(self, message: zmq.Frame) -> bool:
         """Hand over a frame, in place of one that the peer has not fetched; False where there is no peer."""
         try:
-            self._socket.send(message, zmq.NOBLOCK, copy=False)
+            self.socket.send(message, zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
+        self.was_connected = True
         return True
 
     def connected(self) -> bool:
         """Whether a peer is there."""
-        there = bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLOUT)
+        there = bool(int(self.socket.get(zmq.EVENTS)) & zmq.POLLOUT)
         self.was_connected = self.was_connected or there
         return there
 
-    def strangers(self) -> int:
-        """Connections that failed to shake hands since the last call."""
-        return self._strangers.take()
-
     def close(self) -> None:
         """Unbind; a frame not yet fetched is destroyed."""
-        self._strangers.close()
-        self._socket.close(linger=0)
-        if self.endpoint.startswith(IPC):
+        super().close()
+        if self.local:
             Path(self.endpoint.removeprefix(IPC)).unlink(missing_ok=True)
 
 
@@ -87,13 +79,22 @@ class LinkFactory:
         context: of the daemon, with `io_threads` threads.
         runtime_dir: where ipc links are bound.
         ports: for tcp links, tried in turn.
+        lock: gives the lock of a worker's link by the worker's name.
     """
 
-    def __init__(self, context: Context, io_threads: int, runtime_dir: Path, ports: range) -> None:
+    def __init__(
+        self,
+        context: Context,
+        io_threads: int,
+        runtime_dir: Path,
+        ports: range,
+        lock: Callable[[str], Lock | None] = lambda _: None,
+    ) -> None:
         self._context = context
         self._io_threads = io_threads
         self._runtime_dir = runtime_dir
         self._ports = ports
+        self._lock = lock
         self._next_port = self._cycle()
         self._opened = 0
 
@@ -101,7 +102,7 @@ class LinkFactory:
         while True:
             yield from self._ports
 
-    def open(self, control_endpoint: str) -> Link:
+    def open(self, control_endpoint: str, worker: str = "") -> Link:
         """A link for a worker that talks over `control_endpoint`: ipc beside ipc, tcp on the same address beside tcp.
 
         Raises:
@@ -110,22 +111,23 @@ class LinkFactory:
         affinity = self._affinity()
         if control_endpoint.startswith(IPC):
             return Link(self._context, ipc(self._runtime_dir / link_name()), affinity)
+        lock = self._lock(worker)
         host = control_endpoint.rpartition(":")[0]
         for _ in self._ports:
             try:
-                return Link(self._context, f"{host}:{next(self._next_port)}", affinity)
+                return Link(self._context, f"{host}:{next(self._next_port)}", affinity, lock)
             except zmq.ZMQError as error:
                 if error.errno != zmq.EADDRINUSE:
                     raise
         raise zmq.ZMQError(zmq.EADDRINUSE)
 
-    def open_at(self, endpoint: str) -> Link:
+    def open_at(self, endpoint: str, worker: str = "") -> Link:
         """A link at a fixed endpoint, for a worker without a client.
 
         Raises:
             zmq.ZMQError: the endpoint cannot be bound.
         """
-        return Link(self._context, endpoint, self._affinity())
+        return Link(self._context, endpoint, self._affinity(), self._lock(worker))
 
     def _affinity(self) -> int:
         """The first eight workers share the first I/O thread, the next eight the second …"""

@@ -4,7 +4,9 @@ from typing import Any
 
 import zmq
 
+from supplierd.transport.curve import present
 from supplierd.wire import control
+from supplierd.wire.keys import ClientKeys
 
 
 class NoAnswerError(Exception):
@@ -16,12 +18,22 @@ class Monitor:
 
     Args:
         endpoint: of the control channel.
+        keys: where the daemon asks for them, which it does on tcp.
+
+    Raises:
+        supplierd.transport.sockets.TransportError: it is no endpoint.
     """
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, keys: ClientKeys | None = None) -> None:
         self._endpoint = endpoint
+        self._keys = keys
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] | None = None
+        try:
+            self._connect()
+        except zmq.ZMQError:
+            self.close()
+            raise
 
     def snapshot(self, timeout: float) -> dict[str, Any]:
         """The daemon's snapshot, as supplierd.core.snapshot.Snapshot.to_wire gives it.
@@ -39,12 +51,13 @@ class Monitor:
             if isinstance(answer, control.Snapshot):
                 return answer.snapshot
             if isinstance(answer, control.Error):
-                break
+                self._drop()
+                raise NoAnswerError(f"the daemon on {self._endpoint} refuses to answer: {answer.message}")
         self._drop()
-        raise NoAnswerError(
-            f"no daemon answered on {self._endpoint} within {timeout:g} s: "
-            "is it running, and with this runtime directory?"
+        known = (
+            "with this runtime directory" if self._keys is None else "is this key in its configuration, as a monitor's"
         )
+        raise NoAnswerError(f"no daemon answered on {self._endpoint} within {timeout:g} s: is it running, and {known}?")
 
     def close(self) -> None:
         """Disconnect."""
@@ -54,6 +67,8 @@ class Monitor:
     def _connect(self) -> "zmq.Socket[bytes]":
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.set(zmq.LINGER, 0)
+        if self._keys is not None:
+            present(self._socket, self._keys)
         self._socket.connect(self._endpoint)
         return self._socket
 

@@ -5,9 +5,9 @@ any memory; a short HANDSHAKE_IVL, which drops silent clients; ZAP_DOMAIN, witho
 messages with no handshake at all.
 """
 
-import math
 import os
 import resource
+import select
 from typing import Any, Final
 
 import zmq
@@ -82,22 +82,43 @@ def readable(socket: Socket) -> bool:
 
 
 class Waiter:
-    """Waits until something can be read."""
+    """Waits until something can be read: by descriptors, since zmq_poll costs several system calls for each socket.
+
+    libzmq's descriptors tell of changes only. So whoever is told must receive until nothing is left, or say `again`;
+    and when the time is over every socket is looked at: a send may have swallowed what its descriptor had to tell.
+    """
 
     def __init__(self) -> None:
-        self._poller = zmq.Poller()
+        self._poll = select.poll()
+        self._sources: dict[int, Socket | int] = {}  # by descriptor
+        self._again: set[Socket | int] = set()
 
     def add(self, source: Socket | int) -> None:
         """Wait for this socket or file descriptor, too."""
-        self._poller.register(source, zmq.POLLIN)
+        descriptor = source if isinstance(source, int) else int(source.get(zmq.FD))
+        self._sources[descriptor] = source
+        self._poll.register(descriptor, select.POLLIN)
+        self._again.add(source)
 
     def remove(self, source: Socket | int) -> None:
-        """Wait for it no longer."""
-        self._poller.unregister(source)
+        """Wait for it no longer; it may have been closed."""
+        for descriptor in [d for d, known in self._sources.items() if known is source]:
+            del self._sources[descriptor]
+            self._poll.unregister(descriptor)
+        self._again.discard(source)
 
-    def wait(self, seconds: float) -> dict[Any, int]:
-        """What can be read, as keys, as soon as something can; empty when the time is over."""
-        return dict(self._poller.poll(max(0, math.ceil(seconds * 1e3))))
+    def again(self, source: Socket | int) -> None:
+        """Something was left: the next wait is none."""
+        self._again.add(source)
+
+    def wait(self, seconds: float) -> set[Socket | int]:
+        """What may be read, as soon as something may; empty, but for what a send has hidden, when the time is over."""
+        ready, self._again = self._again, set()
+        signalled = self._poll.poll(0 if ready else max(0.0, seconds * 1e3))
+        if not signalled and not ready:
+            return {s for s in self._sources.values() if not isinstance(s, int) and readable(s)}
+        ready.update(self._sources[descriptor] for descriptor, _ in signalled)
+        return ready
 
 
 class StrangerCount:
@@ -111,7 +132,7 @@ class StrangerCount:
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
-        self._monitor = socket.get_monitor_socket(_WATCHED)
+        self.monitor = socket.get_monitor_socket(_WATCHED)
         self._greeting: dict[int, None] = {}  # descriptors, longest waiting first
         self._established: set[int] = set()
         self._ended_early: set[int] = set()
@@ -120,8 +141,8 @@ class StrangerCount:
     def take(self) -> int:
         """How many since the last call. To be called often: libzmq's I/O thread waits when 1000 events lie unread."""
         strangers = 0
-        while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
-            event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
+        while int(self.monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+            event = parse_monitor_message(self.monitor.recv_multipart(zmq.NOBLOCK))
             descriptor = int(event["value"])
             if event["event"] == zmq.Event.ACCEPTED:
                 strangers += self._accepted(descriptor)
@@ -159,7 +180,12 @@ class StrangerCount:
             self._ended_early.add(descriptor)
         return False
 
+    @property
+    def connections(self) -> int:
+        """How many there are, as far as `take` has been told."""
+        return len(self._greeting) + len(self._established)
+
     def close(self) -> None:
         """Stop counting."""
         self._socket.disable_monitor()
-        self._monitor.close(linger=0)
+        self.monitor.close(linger=0)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from supplierd.core.ledger import DISCARD_REASONS
+from supplierd.core.ledger import REPORTED_REASONS
 from supplierd.core.stream import Frame
 from supplierd.core.supplier import Delivery, Reply, Supplier
 from supplierd.core.worker import State
@@ -94,7 +94,10 @@ def test_the_next_demand_proves_that_the_frame_was_consumed(core: Supplier, proc
 
 @pytest.mark.parametrize(
     ("outcome", "counted"),
-    [*((reason, reason) for reason in DISCARD_REASONS), ("", "unreadable"), ("a peer's own label", "unreadable")],
+    [
+        *((reason, reason) for reason in REPORTED_REASONS),
+        *((reason, "unreadable") for reason in ("", "a peer's own label", "left", "lost", "disconnected")),
+    ],
 )
 def test_other_outcomes_are_counted_by_known_reasons(
     outcome: str, counted: str, core: Supplier, process: Process
