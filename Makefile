@@ -20,10 +20,10 @@ PYTEST_ARGS ?=
 PYTHON ?=
 
 .NOTPARALLEL:
-.PHONY: help venv demo test lint types architecture unit clips lock build clean
+.PHONY: help venv demo test lint types architecture unit test-node test-system grafana grafana-picture clips picture-top lock build clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## make .venv with everything installed
 
@@ -56,20 +56,42 @@ unit: $(STAMP) ## the tests alone; PYTEST_ARGS go to pytest
 	@echo "== pytest"
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-node: $(STAMP) ## the client for Node: install its packages, run its tests and those with a daemon
+	@cd clients/node && npm ci --ignore-scripts --no-audit --no-fund
+	@$(BIN)/python -m pytest tests/clients $(PYTEST_ARGS)
+
+test-system: $(STAMP) ## the heavy tests: systemd in a container, Prometheus, Alertmanager (root, Debian; 5 minutes)
+	@$(BIN)/python -m pytest -m system $(PYTEST_ARGS)
+
+grafana: $(STAMP) ## the dashboard's file, out of tools/grafana/dashboard.py
+	@$(BIN)/python tools/grafana/dashboard.py
+
+grafana-picture: $(STAMP) ## the dashboard, drawn by Grafana's panels, and checked (npm, chromium; 500 MB once)
+	@$(BIN)/python tools/grafana/picture.py
+
 clips: $(STAMP) ## fetch the demonstration's clips into the user's cache (ARGS=--with-debian: one more, 96 MB)
 	@$(BIN)/python -m supplierd.demo.clips $(ARGS)
+
+picture-top: $(STAMP) ## docs/pictures/top.svg and .png: `supplierd top` at a real daemon (3 minutes; the PNG by Chromium)
+	@$(BIN)/python tools/top_picture.py $(ARGS)
 
 lock: $(STAMP) ## pin the newest versions that pyproject.toml allows
 	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	$(BIN)/python -m venv "$$scratch"; \
 	"$$scratch/bin/pip" install --quiet '$(UV)'; \
+	pin() { "$$scratch/bin/uv" pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	    --generate-hashes --no-header --no-emit-index-url --no-emit-find-links "$$@"; }; \
 	{ echo '# Every package for running, capturing, the examples and development, pinned with hashes.'; \
 	  echo '# Made from pyproject.toml by `make lock`; not edited by hand.'; \
-	  "$$scratch/bin/uv" pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --upgrade \
-	      --generate-hashes --no-header --annotation-style line --no-emit-index-url --no-emit-find-links \
-	      --all-extras --group dev pyproject.toml; } > "$$scratch/locked.txt"; \
-	if grep -n '://' "$$scratch/locked.txt"; then echo 'error: the lock file names a host' >&2; exit 1; fi; \
-	cp "$$scratch/locked.txt" $(LOCKED); git --no-pager diff --stat -- $(LOCKED)
+	  pin --annotation-style line --upgrade --all-extras --group dev pyproject.toml; } > "$$scratch/locked.txt"; \
+	{ echo '# What the service needs to run, to capture and for its top: deploy/install.sh installs it. Made by `make lock`.'; \
+	  pin --no-annotate --constraint "$$scratch/locked.txt" --extra capture --extra top pyproject.toml; } > "$$scratch/service.txt"; \
+	{ echo '# What builds the wheel out of a checkout: deploy/install.sh uses it once. Made by `make lock`.'; \
+	  echo 'hatchling>=1.27' | pin --no-annotate --constraint "$$scratch/locked.txt" -; } > "$$scratch/build.txt"; \
+	cd "$$scratch"; \
+	if grep -n '://' locked.txt service.txt build.txt; then echo 'error: a lock file names a host' >&2; exit 1; fi; \
+	cp locked.txt service.txt build.txt '$(CURDIR)/requirements/'; \
+	git -C '$(CURDIR)' --no-pager diff --stat -- requirements
 
 build: $(STAMP) ## dist/: the wheel and the source archive
 	@$(BIN)/python -m build --no-isolation
