@@ -110,60 +110,77 @@ def show(endpoint: str, keys: ClientKeys | None = None) -> None:
 
 
 async def _show(endpoint: str, keys: ClientKeys | None) -> None:
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
-    failures: list[BaseException] = []
     with Terminal() as terminal:
-        screen = Screen(endpoint, BLOCKS if terminal.blocks else ASCII)
+        app = _App(terminal, Screen(endpoint, BLOCKS if terminal.blocks else ASCII))
+        await app.run(Monitor(endpoint, keys))
+    if app.failure:
+        raise app.failure
 
-        def draw() -> None:
-            width, height = terminal.console.size
-            terminal.draw(screen.lines(width, height, time.monotonic()))
 
-        def take(answer: Answer) -> None:
-            if isinstance(answer, str):
-                screen.miss(answer, time.monotonic())
-            else:
-                screen.answer(answer, time.monotonic())
-            draw()
+class _App:
+    """What happens, and what is done about it; all of it in the loop's thread but `_deliver`."""
 
-        def deliver(answer: Answer) -> None:
-            with suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(take, answer)
+    def __init__(self, terminal: Terminal, screen: Screen) -> None:
+        self.failure: BaseException | None = None
+        self._terminal = terminal
+        self._screen = screen
+        self._loop = asyncio.get_running_loop()
+        self._done = asyncio.Event()
 
-        def press() -> None:
-            for key in terminal.read():
-                if key == "q" and screen.quits:
-                    done.set()
-                screen.press(key)
-            draw()
-
-        def resize() -> None:
-            terminal.forget()
-            draw()
-
-        def suspend() -> None:
-            terminal.leave()
-            os.kill(os.getpid(), signal.SIGSTOP)
-            terminal.enter()
-            draw()
-
-        def fail(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-            failures.append(context.get("exception") or RuntimeError(context["message"]))
-            done.set()
-
-        loop.set_exception_handler(fail)
-        loop.add_signal_handler(signal.SIGWINCH, resize)
-        loop.add_signal_handler(signal.SIGTSTP, suspend)
+    async def run(self, monitor: Monitor) -> None:
+        """Show what the monitor says until somebody ends it."""
+        loop, keyboard = self._loop, sys.stdin.fileno()
+        loop.set_exception_handler(self._fail)
+        loop.add_signal_handler(signal.SIGWINCH, self._resize)
+        loop.add_signal_handler(signal.SIGTSTP, self._suspend)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, done.set)
-        loop.add_reader(sys.stdin.fileno(), press)
-        poller = Poller(Monitor(endpoint, keys), deliver)
+            loop.add_signal_handler(number, self._done.set)
+        loop.add_reader(keyboard, self._press)
+        poller = Poller(monitor, self._deliver)
         poller.start()
-        draw()
+        self._draw()
+        await self._done.wait()
+        loop.remove_reader(keyboard)
+        poller.stop(LEAVE_WITHIN)
+
+    def _draw(self) -> None:
+        width, height = self._terminal.console.size
+        self._terminal.draw(self._screen.lines(width, height, time.monotonic()))
+
+    def _deliver(self, answer: Answer) -> None:
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            self._loop.call_soon_threadsafe(self._take, answer)
+
+    def _take(self, answer: Answer) -> None:
+        if isinstance(answer, str):
+            self._screen.miss(answer, time.monotonic())
+        else:
+            self._screen.answer(answer, time.monotonic())
+        self._draw()
+
+    def _press(self) -> None:
         try:
-            await done.wait()
-        finally:
-            loop.remove_reader(sys.stdin.fileno())
-            poller.stop(LEAVE_WITHIN)
-    if failures:
-        raise failures[0]
+            pressed = self._terminal.read()
+        except EOFError:
+            self._loop.remove_reader(sys.stdin.fileno())
+            self._done.set()
+            return
+        for key in pressed:
+            if key == "q" and self._screen.quits:
+                self._done.set()
+            self._screen.press(key)
+        self._draw()
+
+    def _resize(self) -> None:
+        self._terminal.forget()
+        self._draw()
+
+    def _suspend(self) -> None:
+        self._terminal.leave()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._terminal.enter()
+        self._draw()
+
+    def _fail(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.failure = context.get("exception") or RuntimeError(context["message"])
+        self._done.set()

@@ -45,7 +45,7 @@ def detail(view: View, chosen: Row, width: int) -> list[Text]:
     for row in sorted(own, key=lambda row: row.key != chosen.key):
         if row.mailbox:
             lines += [Text(), *_mailbox(row, row.mailbox, snapshot, width)]
-            size = max(min(width - _LABEL, HISTORY), 1)
+            size = max(width - _LABEL, 1)
             for label, spark in (("AGE", view.ages(row, size)), ("DROPS", view.drops(row, size))):
                 lines.append(Text.assemble((label.ljust(_LABEL), DIM), spark))
     return lines

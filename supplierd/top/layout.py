@@ -135,7 +135,7 @@ class View(NamedTuple):
         for found in self.history.bins(row.key, width, self.now):
             promised, dropped = sum(s.promised for s in found), sum(s.dropped for s in found)
             ratio = min(dropped / promised, 1.0) if promised else float(dropped > 0)
-            style = DIM if not dropped else BAD if ratio > row.worker.drop_budget else WARNING
+            style = BAD if ratio > row.worker.drop_budget else DIM
             cells.append((self.ramp[ceil(ratio * (len(self.ramp) - 1))] if found else " ", style))
         return _joined(cells)
 

@@ -139,13 +139,14 @@ class History:
         return _between(self._account[0].distribution, self.latest.distribution)
 
     def bins(self, key: Key, width: int, now: float) -> list[list[Sample]]:
-        """The samples of HISTORY in `width` bins, oldest first; a bin keeps its samples until it leaves."""
+        """The samples of HISTORY in at most `width` bins, oldest first; a bin keeps its samples until it leaves."""
         size = -(-HISTORY // width)
-        last = int(now) // size
-        found: list[list[Sample]] = [[] for _ in range(width)]
+        number = -(-HISTORY // size)
+        first = int(now) // size - number + 1
+        found: list[list[Sample]] = [[] for _ in range(number)]
         for sample in self._samples.get(key, ()):
-            place = sample.second // size - last + width - 1
-            if 0 <= place < width:
+            place = sample.second // size - first
+            if 0 <= place < number:
                 found[place].append(sample)
         return found
 

@@ -4,6 +4,7 @@ Trouble comes first: no answer, then broken promises, then the streams, then the
 and keys go in, lines of a given size come out; `now` is an argument (seconds, monotonic).
 """
 
+import textwrap
 import time
 from collections import Counter
 from typing import Final
@@ -17,6 +18,8 @@ from supplierd.top.layout import BAD, BLOCKS, DIM, GOOD, WARNING, View, heading,
 from supplierd.top.model import History, Key, Row, Sort, matches, sort
 
 MAX_FILTER: Final = 64
+MAX_WHY: Final = 3
+"""Lines for why there is no answer."""
 MIN_ROWS: Final = 8
 """Rows of the workers' table beside which a detail is shown; with fewer it takes their place."""
 DETAIL_LINES: Final = 18
@@ -94,7 +97,7 @@ class Screen:
     def lines(self, width: int, height: int, now: float) -> list[Text]:
         """At most `height` lines of at most `width` characters."""
         snapshot = self.history.latest
-        head = self._head(height, now)
+        head = self._head(width, height, now)
         room = max(height - len(head) - 1, 0)
         rows, self._shown = self._rows(), ""
         if self._help:
@@ -136,12 +139,13 @@ class Screen:
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
-    def _head(self, height: int, now: float) -> list[Text]:
+    def _head(self, width: int, height: int, now: float) -> list[Text]:
         """No answer, how the daemon is, and the broken promises."""
         lines = []
         if self._away:
             since, why = self._away
-            lines.append(Text.assemble((f" NO ANSWER for {now - since:.0f} s ", "bold red reverse"), (f" {why}", BAD)))
+            lines.append(Text(f" NO ANSWER for {now - since:.0f} s ", "bold red reverse"))
+            lines += [Text(part, BAD) for part in textwrap.wrap(why, max(width, 20))[:MAX_WHY]]
         snapshot, broken = self.history.latest, self.history.broken
         if snapshot is None:
             return lines

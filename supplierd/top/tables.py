@@ -18,7 +18,8 @@ MARKS: Final = 2
 """Characters before a name: the selected row, and trouble."""
 SPARK: Final = 6
 """Least width of a sparkline."""
-REASONS: Final = 28
+REASONS: Final = 22
+"""Least width of the reasons: two of them."""
 STATES: Final = {"idle": "bold red reverse", "gone": BAD, "starved": "bold yellow", "busy": GOOD, "waiting": GOOD}
 """What a worker may be doing, trouble first, and how it looks."""
 _SHORT: Final = {"critical": "crit", "high": "high", "normal": "norm", "best_effort": "best"}
@@ -129,7 +130,7 @@ def worker_line(view: View, row: Row, columns: Sequence[Column], selected: bool)
         "p50": Text(seconds(row.quantile(0.5))),
         "p99": Text(seconds(row.quantile(0.99))),
         "ratio": Text(f"{share(row.drop_ratio)}/{share(worker.drop_budget)}%", BAD if over else ""),
-        "reasons": Text(counts(row.reasons), WARNING),
+        "reasons": Text(counts(row.reasons), BAD if over else ""),
     }
     if "ages" in width:
         cells |= {"ages": view.ages(row, width["ages"]), "drops": view.drops(row, width["drops"])}

@@ -10,6 +10,7 @@ import sys
 import termios
 import tty
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -63,14 +64,24 @@ class Terminal:
         self.forget()
 
     def leave(self) -> None:
-        """Give it back as it was."""
-        self._write(_LEAVE)
-        termios.tcsetattr(self._input, termios.TCSADRAIN, self._before)
+        """Give it back as it was; a terminal that is gone needs nothing."""
+        with suppress(OSError, termios.error):
+            self._write(_LEAVE)
+            termios.tcsetattr(self._input, termios.TCSADRAIN, self._before)
 
     def read(self) -> list[str]:
-        """The keys that were pressed; "q" where the terminal is gone."""
-        data = os.read(self._input, 1024)
-        return keys(data) if data else ["q"]
+        """The keys that were pressed.
+
+        Raises:
+            EOFError: the terminal is gone.
+        """
+        try:
+            data = os.read(self._input, 1024)
+        except OSError:
+            data = b""
+        if not data:
+            raise EOFError
+        return keys(data)
 
     def forget(self) -> None:
         """What was drawn may be there no more: the next frame is drawn whole."""
