@@ -53,20 +53,22 @@ class Doors:
             self.watch(listener)
 
     def watch(self, listener: Listener) -> None:
-        """Wait for the sockets that a listener has now."""
+        """Wait for the sockets that a listener has now; if it could not be bound, that is tried again at each tick."""
         for socket in self._sockets.get(listener, ()):
             self._waiter.remove(socket)
         self._sockets[listener] = sockets = (listener.socket, listener.events)
         for socket in sockets:
             self._waiter.add(socket)
+        if not listener.listening:
+            self._shut_doors.add(listener)
 
     def reopen(self, listener: Listener) -> None:
         """Cut off a listener's peers; those who may come reconnect by themselves."""
         try:
             listener.reopen()
         except TransportError as error:
-            text = f"{listener.endpoint} cannot be bound again: {error.strerror}; restart the daemon"
-            event(log, logging.ERROR, text)
+            event(log, logging.ERROR, f"{listener.endpoint} cannot be bound again yet: {error.strerror}")
+            self._shut_doors.add(listener)
         if listener in self._sockets:
             self.watch(listener)
 

@@ -86,6 +86,5 @@ def _knows(authorization: str, users: Mapping[str, str]) -> bool:
         user, _, password = base64.b64decode(credentials, validate=True).partition(b":")
     except (binascii.Error, ValueError):
         return False
-    wanted = users.get(user.decode(errors="replace"), "")
-    right = hmac.compare_digest(password, wanted.encode())  # takes the same time for a wrong user
-    return scheme.lower() == "basic" and right and bool(wanted)
+    wanted = users.get(user.decode(errors="replace"))
+    return hmac.compare_digest(password, (wanted or "").encode()) and wanted is not None and scheme.lower() == "basic"

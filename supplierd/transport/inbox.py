@@ -8,6 +8,7 @@ A message of several parts can abort the process if a conflated socket is read a
 bound anew; publishers reconnect by themselves. A plain socket is read to the end of the message.
 """
 
+from contextlib import suppress
 from typing import Final
 
 import zmq
@@ -66,7 +67,7 @@ class Inbox(Listener):
         """The next message, or None where there is none.
 
         Raises:
-            MultipartError: the message had several parts; the socket may be a new one now.
+            MultipartError: the message had several parts; the socket may be a new one now, perhaps not yet bound.
         """
         if not readable(self.socket):
             return None
@@ -74,7 +75,8 @@ class Inbox(Listener):
         if message.more:
             peer = _peer(message)
             if self.conflate:
-                self.reopen()
+                with suppress(zmq.ZMQError):  # then it is not `listening`
+                    self.reopen()
             else:
                 while message.more:
                     message = self.socket.recv(zmq.NOBLOCK, copy=False)

@@ -14,8 +14,9 @@ from supplierd.transport.curve import Lock, protect
 from supplierd.transport.lock import IPC
 from supplierd.transport.sockets import Socket, StrangerCount
 
-REBIND_WITHIN: Final = 2.0
-"""Seconds for a closed socket's tcp address to become free: libzmq's I/O thread closes it, within a millisecond."""
+REBIND_WITHIN: Final = 0.1
+"""Seconds for a closed socket's tcp address to become free: libzmq's I/O thread closes it, within a millisecond where
+it has a core. Frames wait meanwhile, so whoever needs longer is told, and may try again later."""
 REBIND_STEP: Final = 0.001
 
 
@@ -42,31 +43,41 @@ class Listener(ABC):
         self.endpoint = endpoint
         self.local = endpoint.startswith(IPC)
         self.secured = lock is not None and not self.local
-        self.listening = False
         self._lock = lock
-        self._open()
+        self._prepare()
+        try:
+            self._bind(within=0.0)
+        except zmq.ZMQError:
+            self._shut(linger=0)
+            raise
 
     @abstractmethod
     def _make(self) -> Socket:
         """A socket with all its options, not yet bound."""
 
-    def _open(self, within: float = 0.0) -> None:
-        """Bind, trying for so many seconds while the address is in use."""
+    def _prepare(self) -> None:
+        """A new socket, not yet bound."""
+        self.listening = False
         self.socket = self._make()
         if self._lock is not None and not self.local:
             protect(self.socket, self._lock)
+        try:
+            self._strangers = StrangerCount(self.socket)
+        except zmq.ZMQError:
+            self.socket.close(linger=0)
+            raise
+
+    def _bind(self, within: float) -> None:
+        """Bind, trying for so many seconds while the address is in use."""
         deadline = time.monotonic() + within
-        while True:
+        while not self.listening:
             try:
                 self.socket.bind(self.endpoint)
-                break
+                self.listening = True
             except zmq.ZMQError as error:
                 if error.errno != zmq.EADDRINUSE or time.monotonic() >= deadline:
-                    self.socket.close(linger=0)
                     raise
                 time.sleep(REBIND_STEP)
-        self._strangers = StrangerCount(self.socket)
-        self.listening = True
 
     @property
     def events(self) -> Socket:
@@ -82,15 +93,17 @@ class Listener(ABC):
         """Cut off every peer and listen anew; those who may come reconnect by themselves.
 
         Raises:
-            zmq.ZMQError: somebody else has taken the endpoint.
+            zmq.ZMQError: somebody else has taken the endpoint; `resume` tries again.
         """
         self._shut(linger=0)
-        self._open(REBIND_WITHIN)
+        self._prepare()
+        self._bind(REBIND_WITHIN)
 
     def pause(self) -> None:
         """Cut off every peer, and let nobody connect until `resume`."""
         if self.listening:
             self.socket.unbind(self.socket.get_string(zmq.LAST_ENDPOINT))
+            self._strangers.forget()
             self.listening = False
 
     def resume(self) -> None:
@@ -99,9 +112,7 @@ class Listener(ABC):
         Raises:
             zmq.ZMQError: somebody else has taken the endpoint.
         """
-        if not self.listening:
-            self.socket.bind(self.endpoint)
-            self.listening = True
+        self._bind(within=0.0)
 
     def strangers(self) -> int:
         """Connections that failed to shake hands since the last call."""

@@ -180,6 +180,13 @@ class StrangerCount:
             self._ended_early.add(descriptor)
         return False
 
+    def forget(self) -> None:
+        """The endpoint is no longer bound: libzmq has ended its connections, and tells of none of them."""
+        self._greeting.clear()
+        self._established.clear()
+        self._ended_early.clear()
+        self._greeted_early = 0
+
     @property
     def connections(self) -> int:
         """How many there are, as far as `take` has been told."""

@@ -132,10 +132,8 @@ def encode_head(header: Header) -> bytes:
         fields["inline"] = header.inline
     try:
         packed: bytes = msgpack.packb(fields)
-        if header.metadata:
-            msgpack.unpackb(
-                packed, **UNPACK_LIMITS
-            )  # what every reader would refuse, like a number as a key, is refused here
+        if header.metadata:  # what every reader would refuse, like a number as a key, is refused here
+            msgpack.unpackb(packed, **UNPACK_LIMITS)
     except UNPACK_ERRORS as error:
         raise WireError("bad_header", f"the metadata cannot be packed as msgpack: {error}") from error
     if len(packed) > MAX_HEADER_BYTES:

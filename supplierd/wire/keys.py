@@ -148,7 +148,9 @@ def _text(path: _Path, *, secret: bool) -> str:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ValueError(f"{path} is not a file: name a key file")
-            if secret and status.st_mode & 0o077:
+            # systemd's credentials are root's, and their one reader's bit stands where the group's is.
+            exposed = 0o037 if status.st_uid == status.st_gid == 0 else 0o077
+            if secret and status.st_mode & exposed:
                 raise ValueError(
                     f"{path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}), so it is no secret: "
                     f"chmod 600 {path}, and make a new key if it may have been read"

@@ -73,16 +73,15 @@ class AsyncWorker:
             self._notifier.ready()
             loop = asyncio.get_running_loop()
             watched: list[Source] = []
+            over = False
             try:
                 while not self._closing:
                     self._something.clear()
                     frame = self._channel.step()
                     now = time.monotonic()
                     self._notifier.alive(now)
-                    if frame is not None:
+                    if frame is not None or over:
                         return frame
-                    if now >= deadline:
-                        return None
                     watched = self._watch(loop, watched)
                     if any(source.more for source in watched):
                         continue
@@ -93,6 +92,7 @@ class AsyncWorker:
                     except TimeoutError:
                         for source in watched:
                             source.more = True
+                    over = time.monotonic() >= deadline
             finally:
                 for source in watched:
                     loop.remove_reader(source.descriptor)

@@ -84,7 +84,11 @@ class Publisher:
         self._lane = Lane(stream, self.endpoint, shared_memory, arena_slots)
         self._published_at = float("-inf")
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = connect(self._context, zmq.PUSH, self.endpoint, conflate=True, keys=keys)
+        try:
+            self._socket = connect(self._context, zmq.PUSH, self.endpoint, conflate=True, keys=keys)
+        except ValueError:
+            self._context.term()
+            raise
         self._closed = False
         self._socket.poll(round(CONNECT_WAIT * 1e3), zmq.POLLOUT)
 
@@ -140,10 +144,10 @@ class Publisher:
                 shape,
                 dict(metadata or {}),
             )
-            head = wire.encode_head(header)  # before anything is lent or counted: it may refuse the metadata
+            if metadata:
+                wire.encode_head(header)  # may refuse it, which must show before anything is lent or counted
             ref, inline = self._lane.store(content, loan)
-            if ref is not None or inline:
-                head = wire.encode_head(header._replace(arena=ref, inline=inline))
+            head = wire.encode_head(header._replace(arena=ref, inline=inline))
             message = head if ref is not None else b"".join((head, content))
             self.published = seq
             self._published_at = time.monotonic()

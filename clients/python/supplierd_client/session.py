@@ -213,8 +213,6 @@ class Session:
         checked = self.state is State.CHECKING
         if not self.expects_frame:
             return Verdict.DROP
-        if checked:
-            self._held = None  # the daemon has discarded it for this newer one
         self._lost_after = LOST_AFTER
         self._under_way_since = None
         if self._max_age is not None and age > self._max_age:

@@ -60,26 +60,23 @@ class Worker:
         self.name = name
         self._guard = ProcessGuard("Worker")
         self._lock = threading.RLock()  # a signal handler may close in the midst of `read`
+        self._open = threading.Lock()  # taken by the one `close` that closes
         self._closing = False
-        self._reader = 0  # the thread that is in `read`
+        self._reader = self._closer = 0  # the threads that are in `read` and in `close`
         self._notifier = Notifier()
         self._sources: list[Source] = []  # those that `_poll` knows
         self._poll = select.poll()
+        self._channel = Channel(
+            name,
+            streams,
+            control,
+            target_fps=target_fps,
+            max_age=max_age,
+            runtime_dir=runtime_dir,
+            key=key,
+            server_key=server_key,
+        )
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        try:
-            self._channel = Channel(
-                name,
-                streams,
-                control,
-                target_fps=target_fps,
-                max_age=max_age,
-                runtime_dir=runtime_dir,
-                key=key,
-                server_key=server_key,
-            )
-        except BaseException:
-            os.close(self._wake)
-            raise
 
     def read(self, timeout: float | None = None) -> Frame | None:
         """The freshest frame, as soon as there is one that this worker has not had.
@@ -97,28 +94,30 @@ class Worker:
         """
         self._guard.check()
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
-        with self._lock:
+        if not self._lock.acquire(timeout=-1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)):
+            return None  # another thread has been reading all the time
+        try:
             self._reader = threading.get_ident()
-            try:
-                return None if self._closing else self._read(deadline)
-            finally:
-                self._reader = 0
-                if self._closing:
-                    self._shut()
+            return None if self._closing else self._read(deadline)
+        finally:
+            self._reader = 0
+            if self._closer == threading.get_ident():
+                self._shut()
+            self._lock.release()
 
     def _read(self, deadline: float) -> Frame | None:
         channel, notifier = self._channel, self._notifier
         channel.ask()
         notifier.ready()
+        over = False
         while not self._closing:
             frame = channel.step()
-            notifier.alive(time.monotonic())
-            if frame is not None:
+            now = time.monotonic()
+            notifier.alive(now)
+            if frame is not None or over:
                 return frame
-            wait = min(channel.next_at, notifier.next_at, deadline) - time.monotonic()
-            if wait <= 0.0 and time.monotonic() >= deadline:
-                return None
-            self._wait(wait)
+            self._wait(min(channel.next_at, notifier.next_at, deadline) - now)
+            over = time.monotonic() >= deadline  # after the last look, which the shortest read takes, too
         return None
 
     def _wait(self, seconds: float) -> None:
@@ -146,8 +145,9 @@ class Worker:
 
         May be called repeatedly, from any thread, and from a signal handler that interrupts `read`.
         """
-        if self._guard.forked or self._closing:
+        if self._guard.forked or not self._open.acquire(blocking=False):
             return
+        self._closer = threading.get_ident()
         self._closing = True
         os.eventfd_write(self._wake, 1)
         if self._reader != threading.get_ident():  # else `read` closes on its way out
