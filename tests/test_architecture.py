@@ -24,7 +24,7 @@ def test_importing_the_client_loads_nothing_of_the_daemon() -> None:
     program = "import sys, supplierd_client; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {".".join(name.split(".")[:2]) for name in done.stdout.split() if name.startswith("supplierd.")}
-    assert loaded <= {"supplierd.wire", "supplierd.arena"}
+    assert loaded <= {"supplierd.wire", "supplierd.arena", "supplierd.notify"}
     assert not {"click", "prometheus_client", "av", "cv2"} & set(done.stdout.split())
 
 

@@ -203,7 +203,7 @@ class Worlds(RuleBasedStateMachine):
 
 
 Worlds.TestCase.settings = settings(
-    max_examples=int(os.environ.get("SUPPLIERD_TEST_EXAMPLES", "40")),
+    max_examples=int(os.environ.get("SUPPLIERD_TEST_EXAMPLES", "50")),
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=list(HealthCheck),

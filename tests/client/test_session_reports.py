@@ -135,6 +135,13 @@ def test_newest_releases_the_held_frame() -> None:
     assert settled[:5] == (*held, "consumed", round(STALE * NS))
 
 
+def test_an_answer_to_an_earlier_recheck_releases_nothing() -> None:
+    scripted = Scripted().checking()
+    scripted.sends()
+    scripted.hears(control.Newest(3))
+    assert scripted.session.released is None
+
+
 def test_a_newer_frame_replaces_the_held_one_however_old_it_is() -> None:
     scripted = Scripted().checking()
     scripted.sends()
@@ -223,6 +230,15 @@ def test_a_recheck_without_answer_doubles_the_patience_too() -> None:
     scripted.sends(after=LOST_AFTER)
     scripted.joined()
     assert waits(scripted, 100.0) == pytest.approx(2 * LOST_AFTER + 1.0)
+
+
+def test_an_answer_to_an_earlier_demand_does_not_wear_the_patience_of_this_one() -> None:
+    scripted = Scripted().paced(2)
+    scripted.asks()
+    for _ in range(10):
+        scripted.hears(control.Wait(2, sent=True))
+        scripted.sends(after=1.0)
+    assert scripted.state is State.ASKING
 
 
 def test_an_interrupted_connection_starts_the_patience_anew() -> None:

@@ -28,12 +28,14 @@ class Camera:
 
     stream: str = "cam-1"
     epoch: int = STARTED + 1
+    boot: bytes = BOOT
     seq: int = 0
+    unsent: int = 0
 
     def shoot(self, skipped: int = 0) -> Frame:
         """The next frame, `skipped` having been lost on the way."""
         self.seq += 1 + skipped
-        return frame(self.seq, stream=self.stream, epoch=self.epoch)
+        return frame(self.seq, stream=self.stream, epoch=self.epoch, boot=self.boot, unsent=self.unsent)
 
 
 def supplier(workers: dict[str, WorkerPolicy] | None = None, **settings: object) -> Supplier:

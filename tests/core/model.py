@@ -8,7 +8,7 @@ was allowed. Every method that stands for an event of the supplier takes what th
 from collections import Counter
 from collections.abc import Iterable
 
-from supplierd.core.ledger import DISCARD_REASONS
+from supplierd.core.ledger import REPORTED_REASONS
 from supplierd.core.mailbox import Report
 from supplierd.core.service import Settings
 from supplierd.core.stream import Frame
@@ -69,7 +69,10 @@ class Model:
             worker = self.workers[core_worker.name]
             assert worker.connected
             assert worker.open
-            worker.boxes[mailbox.stream.name].take(now)
+            box = worker.boxes[mailbox.stream.name]
+            box.take(now)
+            if worker.fps is not None:  # never more than the promise; the first may be half a period early
+                assert box.turns <= (now - box.first_at) * worker.fps + 1.5 + 1e-6
             worker.open, worker.last_taken = False, now
             assert mailbox.in_flight is self.streams[mailbox.stream.name].newest
 
@@ -153,7 +156,8 @@ class Model:
             if name not in self.streams:
                 self.open_stream(name)
             box = worker.boxes.setdefault(name, Box())
-            box.followed, box.taken_at = True, NEVER
+            box.followed = True
+            box.promise()
             newest = self.streams[name].newest
             if newest is not None and box.only("pending") is None and box.had != newest:
                 box.offer(newest, now)
@@ -193,7 +197,7 @@ class Model:
         if report is None or (report.stream, report.epoch, report.seq) != (frame.stream, frame.epoch, frame.seq):
             box.end("in_flight", otherwise)
         else:
-            box.end("in_flight", report.outcome if report.outcome in ("consumed", *DISCARD_REASONS) else "unreadable")
+            box.end("in_flight", report.outcome if report.outcome in ("consumed", *REPORTED_REASONS) else "unreadable")
 
     def find(self, report: Report) -> Frame | None:
         """The frame that a report names, as far as it matters: the newest of its stream, or none of interest."""
@@ -234,6 +238,7 @@ class Model:
             assert isinstance(answer, Delivery)
             box.end("in_flight", "stale")
             worker.open = True
+            box.turns -= 1  # it takes the stale one's turn
             self.delivered([answer], now)
 
     def tick(self, deliveries: list[Delivery], now: float) -> None:

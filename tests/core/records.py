@@ -25,9 +25,11 @@ class Box:
     followed: bool = False
     had: Frame | None = None  # the newest that the worker's present process was given, and may have seen
     served_at: float = NEVER
-    taken_at: float = NEVER  # since its promise began
+    taken_at: float = NEVER  # since its promise began; and how often, and when first
+    turns: int = 0
+    first_at: float = NEVER
     waiting_since: float = 0.0
-    before: tuple[Frame | None, float, float] = (None, NEVER, NEVER)
+    before: tuple[Frame | None, float, float, int, float] = (None, NEVER, NEVER, 0, NEVER)
 
     def only(self, fate: str) -> Offer | None:
         """The one offer of this fate, "pending" or "in_flight"; there may be no more."""
@@ -50,13 +52,20 @@ class Box:
         self.end("pending", "replaced")
         self.offers.append(Offer(frame, "pending"))
 
+    def promise(self) -> None:
+        """A promised rate begins."""
+        self.taken_at, self.turns, self.first_at = NEVER, 0, NEVER
+
     def take(self, now: float) -> None:
         """The pending frame goes under way."""
         offer = self.only("pending")
         assert offer is not None
         assert self.only("in_flight") is None
-        self.before = self.had, self.served_at, self.taken_at
+        self.before = self.had, self.served_at, self.taken_at, self.turns, self.first_at
         offer.fate, self.had, self.served_at, self.taken_at = "in_flight", offer.frame, now, now
+        self.turns += 1
+        if self.first_at == NEVER:
+            self.first_at = now
 
     def surely_due(self, fps: float | None) -> bool:
         """Whether a pending frame must go out without further delay, whatever the pace."""
@@ -65,7 +74,7 @@ class Box:
     def put_back(self) -> None:
         """It could not be sent."""
         self.end("in_flight", "pending")
-        self.had, self.served_at, self.taken_at = self.before
+        self.had, self.served_at, self.taken_at, self.turns, self.first_at = self.before
 
 
 @dataclass

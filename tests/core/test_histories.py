@@ -7,21 +7,20 @@ newer one.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import msgpack
 from hypothesis import event, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from supplierd.core.histogram import HistogramSnapshot
 from supplierd.core.mailbox import Report
 from supplierd.core.service import PRIORITY, ServiceClass, Settings, WorkerPolicy
 from supplierd.core.snapshot import Snapshot, take
 from supplierd.core.stream import RETIRED_EPOCHS, Frame
 from supplierd.core.supplier import Delivery, FrameRefusedError, RefusalError, Supplier
 from supplierd.core.worker import JoinRequest, State
-from tests.core.builders import BOOT, OTHER_BOOT, STARTED, frame
+from tests.core.builders import BOOT, OTHER_BOOT, STARTED, Camera
+from tests.core.counters import counters
 from tests.core.model import Model
 from tests.core.records import ModelWorker
 
@@ -33,24 +32,16 @@ CONFIGURED = {
     "push": WorkerPolicy(configured=True, push=True, streams=("*",)),
     "paced-push": WorkerPolicy(configured=True, push=True, streams=("cam-0",), target_fps=2.0),
 }
-OUTCOMES = ("consumed", "consumed", "consumed", "stale", "expired", "closed", "unreadable", "stale_descriptor", "huh?")
+OUTCOMES = ("consumed", "consumed", "consumed", "stale", "expired", "closed", "unreadable", "stale_descriptor", "left")
 
 streams = st.sampled_from(STREAMS[:2]) | st.sampled_from(STREAMS)
 wishes = st.just(("*",)) | st.lists(streams, min_size=1, max_size=3).map(tuple)
 steps = st.sampled_from([0.0, 0.01, 0.03, 0.05, 0.1, 0.3, 1.0, 2.0, 5.0, 11.0, 61.0])
 failures = st.just(0) | st.just(0) | st.integers(0, 15)
 """A bit for each delivery of a step: whether it cannot be sent."""
-
-
-@dataclass
-class Camera:
-    """One run of a publisher."""
-
-    stream: str
-    boot: bytes
-    epoch: int
-    seq: int = 0
-    unsent: int = 0
+traffics = st.just(0) | st.integers(0, 255)
+"""What goes on besides, see Histories.traffic. It is in every rule, since Hypothesis leaves out some rules of each
+history: they are the accidents, and this is the everyday life that they need to matter."""
 
 
 @dataclass
@@ -79,7 +70,7 @@ class Histories(RuleBasedStateMachine):
         self.model = Model(chosen, BOOT, STARTED)
         self.now = 0.0
         self.unique = 100
-        self.cameras = [Camera("cam-0", BOOT, STARTED + 1), Camera("cam-1", BOOT, STARTED - 1)]
+        self.cameras = [Camera("cam-0"), Camera("cam-1", STARTED - 1)]
         self.underway: list[Frame] = []  # frames that another one may overtake
         self.clients: list[Client] = []
         self.counted: dict[tuple[object, ...], float] = {}
@@ -90,53 +81,70 @@ class Histories(RuleBasedStateMachine):
             self.clients.append(client)
             self.join(client, wish, None, None)
         for camera in self.cameras:
-            self.arrive(self.shoot(camera), 0)
+            self.arrive(camera.shoot(), 0)
 
-    def pick(self, which: int, *, with_frame: bool = False) -> Client:
-        """A client: mostly one whose session is alive, or that has a frame under way; sometimes a ghost."""
-        live = {w.session for w in self.model.workers.values() if w.session and (w.under_way() or not with_frame)}
-        chosen = [client for client in self.clients if client.session in live]
-        chosen = chosen if chosen and which < 8 else self.clients
+    def pick(self, which: int, does: str = "demand") -> Client:
+        """A client for whom this makes sense, mostly; sometimes any, a ghost perhaps."""
+        fitting = []
+        for client in self.clients:
+            worker = self.model.workers.get(client.name)
+            if worker is None or worker.instance != client.instance:
+                continue  # it was taken over, or forgotten
+            if worker.under_way() if does == "recheck" else worker.connected != (does == "rejoin"):
+                fitting.append(client)
+        chosen = fitting if fitting and which < 8 else self.clients
         return chosen[which % len(chosen)]
 
     def fresh(self) -> int:
         self.unique += 1
         return self.unique
 
+    def traffic(self, bits: int) -> None:
+        """Everyday life: up to three frames arrive, and a worker reports the one that it had and asks for the next."""
+        for shot in range(bits & 3):
+            self.now += 0.05
+            self.arrive(self.cameras[(bits + shot) % len(self.cameras)].shoot(), 0)
+        if bits & 12:
+            client = self.pick(bits >> 4 & 7)
+            told = client.last
+            client.number += 1
+            self.demand(client, Report(told.stream, told.epoch, told.seq, "consumed", 0.01, 0.04) if told else None, 0)
+
     # --- publishers -------------------------------------------------------------------------------------------------
 
     @rule(
+        what=st.sampled_from(["new", "new", "new", "late", "again"]),
         which=st.integers(0, 9),
         lost=st.sampled_from([0, 0, 0, 1, 3]),
         unsent=st.sampled_from([0, 0, 0, 1, 2]),
         step=steps,
         fail=failures,
+        traffic=traffics,
     )
-    def publish(self, which: int, lost: int, unsent: int, step: float, fail: int) -> None:
+    def publish(self, *, what: str, which: int, lost: int, unsent: int, step: float, fail: int, traffic: int) -> None:
+        """A camera's next frame; or one that others have overtaken, or that was here before."""
+        self.traffic(traffic)
         self.now += step
+        if what != "new" and self.underway:
+            which %= len(self.underway)
+            self.arrive(self.underway[which] if what == "again" else self.underway.pop(which), fail)
+            return
         camera = self.cameras[which % len(self.cameras)]
         for _ in range(lost):
-            self.underway.append(self.shoot(camera))
+            self.underway.append(camera.shoot())
         camera.seq += unsent
         camera.unsent += unsent
-        self.arrive(self.shoot(camera), fail)
-
-    def shoot(self, camera: Camera) -> Frame:
-        camera.seq += 1
-        return frame(camera.seq, stream=camera.stream, epoch=camera.epoch, boot=camera.boot, unsent=camera.unsent)
-
-    @precondition(lambda self: self.underway)
-    @rule(which=st.integers(0, 99), again=st.booleans(), fail=failures)
-    def arrive_late(self, which: int, again: bool, fail: int) -> None:
-        which %= len(self.underway)
-        self.arrive(self.underway[which] if again else self.underway.pop(which), fail)
+        self.underway.append(camera.shoot())
+        self.arrive(self.underway[-1], fail)
 
     @rule(
         stream=streams,
         how=st.sampled_from(["later", "later", "other boot", "earlier", "long before"]),
         seq=st.integers(0, 9),
+        traffic=traffics,
     )
-    def another_publisher(self, stream: str, how: str, seq: int) -> None:
+    def another_publisher(self, stream: str, how: str, seq: int, traffic: int) -> None:
+        self.traffic(traffic)
         known = self.model.streams.get(stream)
         if known is not None and len(known.runs) + len(self.cameras) >= RETIRED_EPOCHS:
             return  # what is forgotten is another test's business
@@ -145,7 +153,7 @@ class Histories(RuleBasedStateMachine):
             epoch = STARTED + self.fresh()
         elif how == "long before":
             epoch = STARTED - self.fresh()
-        camera = Camera(stream, OTHER_BOOT if how == "other boot" else BOOT, epoch, seq)
+        camera = Camera(stream, epoch, OTHER_BOOT if how == "other boot" else BOOT, seq)
         if len(self.cameras) > 3:
             self.cameras.pop(0)
         self.cameras.append(camera)
@@ -199,23 +207,48 @@ class Histories(RuleBasedStateMachine):
         name=st.sampled_from(["vip", "high", "guest-a"]) | st.sampled_from(GUESTS),
         wish=wishes,
         fps=st.sampled_from([None, None, 3.0, 20.0]),
+        traffic=traffics,
     )
-    def newcomer(self, name: str, wish: tuple[str, ...], fps: float | None) -> None:
+    def newcomer(self, name: str, wish: tuple[str, ...], fps: float | None, traffic: int) -> None:
+        self.traffic(traffic)
         client = Client(name, self.fresh().to_bytes(16, "big"))
         worker = self.model.workers.get(name)
         if worker is not None and worker.connected:
             event("taken over")
+        told = next((other.last for other in self.clients if other.name == name), None)
         self.clients = [*self.clients[-7:], client]
-        self.join(client, wish, fps, None)
+        # What another process was sent is not for this one to report.
+        self.join(client, wish, fps, Report(told.stream, told.epoch, told.seq, "consumed") if told else None)
 
-    @rule(which=st.integers(0, 9), wish=wishes, fps=st.sampled_from([None, 3.0]), word=st.data())
-    def rejoin(self, which: int, wish: tuple[str, ...], fps: float | None, word: st.DataObject) -> None:
-        client = self.pick(which)
-        report = self.report(client, word)
+    @rule(
+        which=st.integers(0, 9),
+        does=st.sampled_from(["demand", "demand", "recheck", "recheck", "rejoin", "leave"]),
+        step=steps,
+        fail=failures,
+        draw=st.data(),
+        traffic=traffics,
+    )
+    def client(self, *, which: int, does: str, step: float, fail: int, draw: st.DataObject, traffic: int) -> None:
+        self.traffic(traffic)
+        self.now += step
+        client = self.pick(which, does)
+        match does:
+            case "demand":
+                client.number += draw.draw(st.sampled_from([1, 1, 1, 1, 1, 0, -1, 3]))
+                self.demand(client, self.report(client, draw), fail)
+            case "recheck":
+                self.recheck(client, client.number + draw.draw(st.sampled_from([0, 0, 0, 1])), fail)
+            case "rejoin":
+                self.rejoin(client, draw)
+            case "leave":
+                self.leave(client, self.report(client, draw))
+
+    def rejoin(self, client: Client, draw: st.DataObject) -> None:
         worker = self.model.workers.get(client.name)
         if worker is not None and worker.instance == client.instance and worker.under_way():
             event("rejoined with a frame under way" + ("" if worker.connected else ", after a disconnect"))
-        self.join(client, wish, fps, report)
+        fps = draw.draw(st.sampled_from([None, 3.0]))
+        self.join(client, draw.draw(wishes), fps, self.report(client, draw))
 
     def join(self, client: Client, wish: tuple[str, ...], fps: float | None, report: Report | None) -> None:
         client.attempt += 1
@@ -243,68 +276,32 @@ class Histories(RuleBasedStateMachine):
         self.consecutive = {key: value for key, value in self.consecutive.items() if key[0] != name}
         self.seen = {key: value for key, value in self.seen.items() if key[0] != name}
 
-    def report(self, client: Client, word: st.DataObject) -> Report | None:
+    def report(self, client: Client, draw: st.DataObject) -> Report | None:
         """What a process says of the frame that it got last: often the truth."""
-        about = word.draw(st.sampled_from(["last", "last", "last", "nothing", "the one before", "nonsense"]))
+        about = draw.draw(st.sampled_from(["last", "last", "last", "nothing", "the one before", "nonsense"]))
         named = {"last": client.last, "the one before": client.before}.get(about)
         if about == "nonsense":
             return Report("cam-0", 1, 1, "consumed")
         if named is None:
             return None
-        outcome = word.draw(st.sampled_from(OUTCOMES))
+        outcome = draw.draw(st.sampled_from(OUTCOMES))
         return Report(named.stream, named.epoch, named.seq, outcome, age=0.01, processing=0.1)
 
-    @rule(
-        which=st.integers(0, 9),
-        ahead=st.sampled_from([1, 1, 1, 1, 1, 0, -1, 3]),
-        word=st.data(),
-        step=steps,
-        fail=failures,
-    )
-    def demand(self, which: int, ahead: int, word: st.DataObject, step: float, fail: int) -> None:
-        self.now += step
-        client = self.pick(which)
-        client.number += ahead
-        self.ask(client, self.report(client, word), fail)
-
-    @rule(
-        which=st.integers(0, 7),
-        rounds=st.integers(1, 6),
-        pace=st.sampled_from([0.02, 0.1, 0.4]),
-        shots=st.integers(0, 3),
-    )
-    def work(self, which: int, rounds: int, pace: float, shots: int) -> None:
-        """A worker as it should be: asks, consumes, asks again, while cameras go on."""
-        client = self.pick(which)
-        for turn in range(rounds):
-            told = client.last
-            report = Report(told.stream, told.epoch, told.seq, "consumed", 0.01, pace) if told else None
-            client.number += 1
-            self.ask(client, report, 0)
-            for shot in range(shots):
-                self.now += pace
-                self.arrive(self.shoot(self.cameras[(which + turn + shot) % len(self.cameras)]), 0)
-
-    def ask(self, client: Client, report: Report | None, fail: int) -> None:
+    def demand(self, client: Client, report: Report | None, fail: int) -> None:
         answer = self.core.demand(client.session, client.number, report, self.now)
         event(f"demand: {'a frame' if isinstance(answer, Delivery) else answer.name}")
         self.model.demand(self.spoken_for(client.session), client.number, report, answer, self.now)
         if isinstance(answer, Delivery):
             self.transport([answer], fail)
 
-    @rule(which=st.integers(0, 9), wrong=st.sampled_from([0, 0, 0, 1]), fail=failures)
-    def recheck(self, which: int, wrong: int, fail: int) -> None:
-        client = self.pick(which, with_frame=True)
-        answer = self.core.recheck(client.session, client.number + wrong, self.now)
+    def recheck(self, client: Client, number: int, fail: int) -> None:
+        answer = self.core.recheck(client.session, number, self.now)
         event(f"recheck: {'a frame' if isinstance(answer, Delivery) else answer.name}")
-        self.model.recheck(self.spoken_for(client.session), client.number + wrong, answer, self.now)
+        self.model.recheck(self.spoken_for(client.session), number, answer, self.now)
         if isinstance(answer, Delivery):
             self.transport([answer], fail)
 
-    @rule(which=st.integers(0, 9), word=st.data())
-    def leave(self, which: int, word: st.DataObject) -> None:
-        client = self.pick(which)
-        report = self.report(client, word)
+    def leave(self, client: Client, report: Report | None) -> None:
         worker = self.spoken_for(client.session)
         left = self.core.leave(client.session, report, self.now)
         assert (left.name if left else None) == (worker.name if worker else None)
@@ -316,27 +313,26 @@ class Histories(RuleBasedStateMachine):
         """The worker that has this session."""
         return next((w for w in self.model.workers.values() if session and w.session == session), None)
 
-    @precondition(lambda self: any(worker.connected for worker in self.model.workers.values()))
-    @rule(which=st.integers(0, 9))
-    def disconnect(self, which: int) -> None:
+    @rule(which=st.integers(0, 9), appears=st.sampled_from([None, "push", "paced-push"]), traffic=traffics)
+    def connection(self, which: int, appears: str | None, traffic: int) -> None:
+        """A worker's connection is gone, or a push worker's is there."""
+        self.traffic(traffic)
         there = sorted(name for name, worker in self.model.workers.items() if worker.connected)
-        worker = self.model.workers[there[which % len(there)]]
-        event("disconnected" + (" with a frame under way" if worker.under_way() else ""))
-        self.core.disconnected(self.core.workers[worker.name], self.now)
-        self.model.depart(worker, "disconnected", self.now)
-
-    @rule(name=st.sampled_from(["push", "paced-push"]))
-    def open_push(self, name: str) -> None:
-        worker = self.model.workers[name]
-        if not worker.connected:
+        if appears is not None and appears not in there:
             event("a push worker's peer appeared")
-            self.core.open_push_worker(self.core.workers[name], self.now)
-            self.model.open_push(worker, self.now)
+            self.core.open_push_worker(self.core.workers[appears], self.now)
+            self.model.open_push(self.model.workers[appears], self.now)
+        elif there:
+            worker = self.model.workers[there[which % len(there)]]
+            event("disconnected" + (" with a frame under way" if worker.under_way() else ""))
+            self.core.disconnected(self.core.workers[worker.name], self.now)
+            self.model.depart(worker, "disconnected", self.now)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
-    @rule(step=steps, fail=failures)
-    def tick(self, step: float, fail: int) -> None:
+    @rule(step=steps, fail=failures, traffic=traffics)
+    def tick(self, step: float, fail: int, traffic: int) -> None:
+        self.traffic(traffic)
         self.now += step
         busy = {name: worker for name, worker in self.core.workers.items() if worker.state is State.BUSY}
         deliveries = self.core.tick(self.now)
@@ -392,30 +388,5 @@ class Histories(RuleBasedStateMachine):
             assert Snapshot.from_wire(msgpack.unpackb(msgpack.packb(snapshot.to_wire()))) == snapshot
 
 
-def counters(snapshot: Snapshot) -> dict[tuple[object, ...], float]:
-    """Everything in a snapshot that may only grow, by a name; of workers the second part is theirs."""
-    found: dict[tuple[object, ...], float] = {("rejected", "", r): n for r, n in snapshot.rejected.items()}
-
-    def add(kind: str, name: str, values: Any, *names: str) -> None:
-        for field in names:
-            value = getattr(values, field)
-            if isinstance(value, dict):
-                found.update({(kind, name, values[0], field, reason): n for reason, n in value.items()})
-            elif isinstance(value, HistogramSnapshot):
-                found.update({(kind, name, values[0], field, i): n for i, n in enumerate(value.counts)})
-                found[kind, name, values[0], field, "total"] = value.total
-            else:
-                found[kind, name, values[0], field] = value
-
-    for stream in snapshot.streams:
-        add("stream", "", stream, "published", "received", "dropped")
-    for worker in snapshot.workers:
-        add("worker", worker.name, worker, "processing")
-        for mailbox in worker.mailboxes:
-            names = ("offered", "consumed", "overwritten", "decimated", "discarded", "age")
-            add("mailbox", worker.name, mailbox, *names)
-    return found
-
-
-Histories.TestCase.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+Histories.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
 TestHistories = Histories.TestCase

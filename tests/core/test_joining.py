@@ -5,7 +5,7 @@ import pytest
 from supplierd.core.service import ServiceClass, WorkerPolicy
 from supplierd.core.supplier import FOLLOW_GRACE, SETTLE_GRACE, FrameRefusedError, RefusalError, Reply, Supplier
 from supplierd.core.worker import State
-from tests.core.builders import Camera, Process, delivered, frame, picture, report, supplier
+from tests.core.builders import BOOT, OTHER_BOOT, STARTED, Camera, Process, delivered, frame, picture, report, supplier
 
 CONFIGURED = WorkerPolicy(configured=True)
 
@@ -82,6 +82,15 @@ def test_refused_frames_say_why() -> None:
             core.frame(late, 0.0)
         assert caught.value.reason == reason
     assert core.rejected == {"old_seq": 1, "old_epoch": 1, "implausible_seq": 1}
+
+
+@pytest.mark.parametrize(
+    ("boot", "epoch", "published"), [(BOOT, STARTED, 5), (BOOT, STARTED - 1, 1), (OTHER_BOOT, STARTED + 1, 1)]
+)
+def test_frames_are_owed_an_account_from_the_daemons_start(boot: bytes, epoch: int, published: int) -> None:
+    core = supplier()
+    core.frame(frame(5, boot=boot, epoch=epoch), 0.0)
+    assert core.streams["cam-1"].ledger.published == published
 
 
 # --- what a session starts with -------------------------------------------------------------------------------------

@@ -106,6 +106,15 @@ def test_idle_after_is_the_worker_s_own(core: Supplier, camera: Camera) -> None:
     assert at(core, 300.0, "patient") is State.IDLE
 
 
+def test_of_several_streams_the_one_that_waited_longest_counts(core: Supplier) -> None:
+    process, early, late = Process(core, "both", streams=("early", "late")), Camera("early"), Camera("late")
+    process.join(0.0)
+    core.frame(early.shoot(), 1.0)
+    core.frame(late.shoot(), 20.0)
+    assert at(core, 1.0 + IDLE_AFTER - 0.1, "both") is State.BUSY
+    assert at(core, 1.0 + IDLE_AFTER, "both") is State.IDLE
+
+
 def test_joining_again_ends_idleness(core: Supplier, process: Process, camera: Camera) -> None:
     core.frame(camera.shoot(), 0.0)
     assert at(core, IDLE_AFTER) is State.IDLE

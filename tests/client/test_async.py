@@ -1,0 +1,317 @@
+"""The asyncio worker: the same protocol in an event loop, with cancellation, time-outs and several tasks."""
+
+import asyncio
+import os
+import time
+import warnings
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from supplierd_client import AsyncWorker, Publisher, RefusedError, TakenOverError
+
+from tests.client.playing import Camera
+from tests.support.daemon import Daemon
+from tests.support.waiting import DEADLINE, STEP, wait_for
+
+AT_ONCE = 0.8
+"""Seconds in which a reader must have ended; the repetition of a demand would take a second."""
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a test's coroutine; nothing may be left over in its loop."""
+
+    async def checked() -> None:
+        await asyncio.wait_for(coroutine, 2 * DEADLINE)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(checked(), debug=False)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition while the loop goes on."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        await asyncio.sleep(STEP)
+
+
+def waiting(running: Daemon, worker: str) -> bool:
+    found = running.worker(worker)
+    return found is not None and found.state == "waiting"
+
+
+def test_a_frame_arrives_as_it_was_published(running: Daemon, name: Callable[[str], str]) -> None:
+    stream = name("cam")
+    sent = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+    async def test() -> None:
+        async with AsyncWorker(name("worker"), [stream], running.control) as worker:
+            assert await worker.read(0) is None
+            assert await worker.read(0.02) is None
+            publisher.publish(sent, metadata={"a": 1})
+            frame = await worker.read(DEADLINE)
+            assert frame is not None
+            assert np.array_equal(frame.array, sent)
+            assert frame.metadata == {"a": 1}
+            assert not worker.closed
+        assert worker.closed
+        assert await worker.read() is None
+
+    with Publisher(stream, running.inbox) as publisher:
+        run(test())
+
+
+def test_a_read_without_waiting_gives_what_is_at_hand(running: Daemon, name: Callable[[str], str]) -> None:
+    stream, worker_name = name("cam"), name("worker")
+
+    async def test() -> None:
+        async with AsyncWorker(worker_name, [stream], running.control) as worker:
+            assert await worker.read(0.1) is None
+            publisher.publish(b"x")
+            end = time.monotonic() + DEADLINE
+            while (frame := await worker.read(0)) is None:
+                assert time.monotonic() < end
+            assert bytes(frame.data) == b"x"
+
+    with Publisher(stream, running.inbox) as publisher:
+        run(test())
+
+
+def test_iterating_while_other_tasks_run(running: Daemon, name: Callable[[str], str]) -> None:
+    stream = name("cam")
+    numbers: list[int] = []
+
+    async def test() -> None:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        async with AsyncWorker(name("worker"), [stream], running.control) as worker:
+            async for frame in worker:
+                assert (frame.array == frame.seq % 256).all()
+                numbers.append(frame.seq)
+                if len(numbers) == 100:
+                    break
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert turns > 100
+
+    with Camera(stream, running.inbox, 0.002):
+        run(test())
+    assert numbers == sorted(set(numbers))
+
+
+def test_waiting_takes_no_processor_time(running: Daemon, name: Callable[[str], str]) -> None:
+    async def test() -> None:
+        async with AsyncWorker(name("worker"), [name("cam")], running.control) as worker:
+            await worker.read(0.2)
+            before = time.process_time()
+            assert await worker.read(0.8) is None
+            assert time.process_time() - before < 0.2
+
+    run(test())
+
+
+@pytest.mark.parametrize("when", ["before the join", "while waiting"])
+def test_closing_ends_a_waiting_read_and_the_iteration(running: Daemon, name: Callable[[str], str], when: str) -> None:
+    worker_name = name("worker")
+
+    async def test() -> None:
+        worker = AsyncWorker(worker_name, [name("cam")], running.control)
+
+        async def iterate() -> list[int]:
+            return [frame.seq async for frame in worker]
+
+        tasks = [asyncio.create_task(iterate()), asyncio.create_task(iterate())]
+        await asyncio.sleep(0)
+        if when == "while waiting":
+            await until(lambda: waiting(running, worker_name))
+        async with asyncio.timeout(AT_ONCE):
+            await asyncio.gather(worker.close(), worker.close())
+            assert await asyncio.gather(*tasks) == [[], []]
+        await worker.close()
+
+    run(test())
+    if when == "while waiting":
+        running.wait_for_state(worker_name, "gone")
+
+
+def test_a_cancelled_read_loses_nothing(running: Daemon, name: Callable[[str], str]) -> None:
+    stream, worker_name = name("cam"), name("worker")
+
+    async def test() -> None:
+        async with AsyncWorker(worker_name, [stream], running.control) as worker:
+            task = asyncio.create_task(worker.read())
+            await until(lambda: waiting(running, worker_name))
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            seq = publisher.publish(b"x")
+            frame = await worker.read(DEADLINE)
+            assert frame is not None
+            assert frame.seq == seq
+
+    with Publisher(stream, running.inbox) as publisher:
+        run(test())
+
+
+def test_reads_that_are_cancelled_at_any_moment(running: Daemon, name: Callable[[str], str]) -> None:
+    stream, worker_name = name("cam"), name("worker")
+    numbers: list[int] = []
+
+    async def test() -> None:
+        async with AsyncWorker(worker_name, [stream], running.control) as worker:
+            for pause in range(200):
+                try:
+                    async with asyncio.timeout(pause % 10 / 2000):
+                        frame = await worker.read()
+                except TimeoutError:
+                    continue
+                assert frame is not None
+                numbers.append(frame.seq)
+
+    with Camera(stream, running.inbox, 0.003):
+        run(test())
+    assert numbers == sorted(set(numbers))
+    running.wait_for_state(worker_name, "gone")
+    mailbox = running.mailbox(worker_name, stream)
+    assert mailbox is not None
+    assert mailbox.consumed == len(numbers) > 0
+    assert mailbox.discarded.get("lost", 0) == 0
+
+
+def test_tasks_may_share_a_worker(running: Daemon, name: Callable[[str], str]) -> None:
+    stream = name("cam")
+    numbers: list[int] = []
+
+    async def test() -> None:
+        async with AsyncWorker(name("worker"), [stream], running.control) as worker:
+
+            async def read() -> None:
+                for _ in range(20):
+                    frame = await worker.read(DEADLINE)
+                    assert frame is not None
+                    numbers.append(frame.seq)
+
+            await asyncio.gather(read(), read(), read())
+
+    with Camera(stream, running.inbox, 0.002):
+        run(test())
+    assert len(set(numbers)) == 60
+
+
+def test_several_workers_in_one_loop(running: Daemon, name: Callable[[str], str]) -> None:
+    stream = name("cam")
+
+    async def test() -> None:
+        async def read(worker: AsyncWorker) -> None:
+            async with worker:
+                for _ in range(20):
+                    assert await worker.read(DEADLINE) is not None
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(read(AsyncWorker(name("worker"), [stream], running.control)))
+
+    with Camera(stream, running.inbox, 0.005):
+        run(test())
+
+
+def test_max_age_refuses_old_frames(running: Daemon, name: Callable[[str], str]) -> None:
+    stream = name("cam")
+
+    async def test() -> None:
+        async with AsyncWorker(name("worker"), [stream], running.control, max_age=0.5) as worker:
+            publisher.publish(b"old", captured_at=time.time() - 1)
+            assert await worker.read(0.2) is None
+            publisher.publish(b"fresh")
+            frame = await worker.read(DEADLINE)
+            assert frame is not None
+            assert bytes(frame.data) == b"fresh"
+
+    with Publisher(stream, running.inbox) as publisher:
+        run(test())
+
+
+def test_a_second_worker_of_a_name_takes_over(running: Daemon, name: Callable[[str], str]) -> None:
+    worker_name, stream = name("worker"), name("cam")
+
+    async def test() -> None:
+        async with AsyncWorker(worker_name, [stream], running.control) as first:
+            reading = asyncio.create_task(first.read())
+            await until(lambda: waiting(running, worker_name))
+            async with AsyncWorker(worker_name, [stream], running.control) as second:
+                taking_over = asyncio.create_task(second.read())
+                with pytest.raises(TakenOverError, match=worker_name):
+                    await reading
+                with pytest.raises(TakenOverError):
+                    await first.read(0)
+                taking_over.cancel()
+                await asyncio.wait([taking_over])
+
+    run(test())
+
+
+def test_a_worker_that_is_not_wanted_learns_why(running: Daemon, name: Callable[[str], str]) -> None:
+    async def test() -> None:
+        async with AsyncWorker(name("worker"), [name("cam")], running.control, target_fps=5000) as worker:
+            with pytest.raises(RefusedError, match="1000 frames a second") as error:
+                await worker.read(DEADLINE)
+            assert error.value.reason == "bad_target_fps"
+
+    run(test())
+
+
+def test_a_restarted_daemon_is_found_again(daemon: Daemon) -> None:
+    async def test() -> None:
+        async with AsyncWorker("worker", ["cam-1"], daemon.control) as worker:
+            before = await worker.read(DEADLINE)
+            await asyncio.to_thread(daemon.kill)
+            reading = asyncio.create_task(worker.read(DEADLINE))
+            await asyncio.to_thread(daemon.start)
+            frame = await reading
+            assert before is not None
+            assert frame is not None
+            assert frame.seq > before.seq
+            began = time.monotonic()
+            for _ in range(10):
+                assert await worker.read(DEADLINE) is not None
+            assert time.monotonic() - began < 2.0, "the loop watches the new session's socket"
+
+    with Camera("cam-1", daemon.inbox):
+        run(test())
+
+
+def test_a_loop_that_ends_during_a_read_leaves_no_descriptor(home: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+
+    async def test() -> None:
+        worker = AsyncWorker("worker", runtime_dir=home)
+        task = asyncio.create_task(worker.read())
+        await asyncio.sleep(0)
+        task.cancel()
+        await worker.close()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    for _ in range(3):
+        run(test())
+    wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before, "the descriptors to be closed")
+
+
+def test_bad_arguments_are_refused_with_what_is_allowed(home: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match=r'\["cam-1"\]'):
+            AsyncWorker("worker", "cam-1", runtime_dir=home)
+        with pytest.raises(ValueError, match="tcp://host:port"):
+            AsyncWorker("worker", control="localhost")

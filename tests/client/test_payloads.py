@@ -1,0 +1,227 @@
+"""What is published is what arrives: every number type and layout, in shared memory and inline; and what is refused."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from supplierd_client import Frame, Publisher, Worker
+
+from tests.client.playing import round_trip
+from tests.support.daemon import Daemon
+
+DTYPES = ("|u1", "|i1", "|b1", "<u2", ">u2", "<i4", ">i8", "<f2", "<f4", ">f4", "<f8", ">f8", "<c8", ">c16", "<f16")
+SIZES = (3, 1000, 20000)
+"""Elements: one message in ZeroMQ's own buffer, one among others, and one with a buffer of its own."""
+
+LANES: list[Any] = [pytest.param("off", id="inline"), pytest.param("on", id="shared")]
+NUMBERS = itertools.count(1)
+Pair = tuple[Publisher, Worker]
+
+
+@contextmanager
+def made(running: Daemon, lane: Any) -> Iterator[Pair]:
+    stream = f"cam-{lane}-{next(NUMBERS)}"
+    with (
+        Publisher(stream, running.inbox, shared_memory=lane) as publisher,
+        Worker(stream, [stream], running.control) as worker,
+    ):
+        yield publisher, worker
+
+
+@pytest.fixture(scope="module", params=LANES)
+def pair(request: pytest.FixtureRequest, running: Daemon) -> Iterator[Pair]:
+    """A publisher and its worker, over messages and over shared memory, for all tests here."""
+    with made(running, request.param) as pair:
+        yield pair
+
+
+@pytest.fixture(params=LANES)
+def own_pair(request: pytest.FixtureRequest, running: Daemon) -> Iterator[Pair]:
+    """The same for one test, that ends it."""
+    with made(running, request.param) as pair:
+        yield pair
+
+
+def assert_read_only(frame: Frame) -> None:
+    array: Any = frame.array
+    with pytest.raises(ValueError, match="read-only"):
+        array[...] = 0
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        array.setflags(write=True)
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        array.view(np.uint8).flags.writeable = True
+    assert frame.data.readonly
+    with pytest.raises(TypeError):
+        frame.data[0] = 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_of_every_number_type(pair: Pair, dtype: str) -> None:
+    for size in SIZES:
+        sent = (np.arange(size) % 100).astype(dtype)
+        frame = round_trip(*pair, sent)
+        assert frame.array.dtype == np.dtype(dtype)
+        assert np.array_equal(frame.array, sent)
+        assert frame.array.ctypes.data % min(sent.itemsize, 8) == 0, "not aligned"
+        assert bytes(frame.data) == sent.tobytes()
+        assert frame.encoding == "raw"
+        assert_read_only(frame)
+
+
+PICTURE = np.arange(4 * 6 * 3, dtype=np.uint16).reshape(4, 6, 3)
+LAYOUTS: dict[str, np.ndarray[Any, Any]] = {
+    "picture": PICTURE,
+    "Fortran order": np.asfortranarray(PICTURE),
+    "every other pixel": PICTURE[:, ::2],
+    "mirrored": PICTURE[:, ::-1],
+    "colours first": PICTURE.transpose(2, 0, 1),
+    "broadcast": np.broadcast_to(np.uint8(7), (5, 4)),
+    "read-only": np.frombuffer(b"0123456789", np.uint8),
+    "a scalar's array": np.array([5.0]),
+    "eight dimensions": np.zeros((1, 2, 1, 2, 1, 2, 1, 2), np.uint8),
+    "masked": np.ma.masked_equal([[1, 2], [3, 4]], 2),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_arrays_of_every_layout(pair: Pair, layout: str) -> None:
+    sent = LAYOUTS[layout]
+    array = round_trip(*pair, sent).array
+    assert array.shape == sent.shape
+    assert array.dtype == sent.dtype
+    assert np.array_equal(array, sent)
+    assert array.flags.c_contiguous
+
+
+@pytest.mark.parametrize("payload", [b"pixels", bytearray(b"pixels"), memoryview(b"pixels"), PICTURE.data])
+@pytest.mark.parametrize("encoding", [None, "jpeg"])
+def test_bytes_with_and_without_an_encoding(pair: Pair, payload: Any, encoding: str | None) -> None:
+    frame = round_trip(*pair, payload, encoding=encoding)
+    assert frame.encoding == (encoding or "bytes")
+    assert bytes(frame.data) == bytes(payload)
+    assert frame.array.dtype == np.uint8
+    assert frame.array.ndim == 1
+    assert_read_only(frame)
+
+
+def test_an_array_of_encoded_bytes(pair: Pair) -> None:
+    encoded = np.frombuffer(b"\xff\xd8 jpeg", np.uint8)
+    frame = round_trip(*pair, encoded, encoding="jpeg")
+    assert frame.encoding == "jpeg"
+    assert np.array_equal(frame.array, encoded)
+
+
+def test_the_caller_may_go_on_writing_to_what_it_published(pair: Pair) -> None:
+    publisher, worker = pair
+    array = np.full(300_000, 1, np.uint8)
+    publisher.publish(array)
+    array[:] = 2
+    frame = worker.read(5)
+    assert frame is not None
+    assert (frame.array == 1).all()
+
+
+def test_metadata_and_times_travel(pair: Pair) -> None:
+    metadata = {
+        "exposure": 0.01,
+        "tags": ["a", "b"],
+        "gps": {"lat": 1.5},
+        "ok": True,
+        "none": None,
+        "raw": b"\0",
+        "ä": -1,
+    }
+    captured_at = time.time() - 0.25
+    frame = round_trip(*pair, b"x", captured_at=captured_at, metadata=metadata)
+    assert frame.metadata == metadata
+    assert frame.captured_at == pytest.approx(captured_at, abs=1e-6)
+    assert 0.25 <= frame.age < 5
+    assert frame.same_clock
+    frame = round_trip(*pair, b"x")
+    assert frame.metadata == {}
+    assert 0 <= frame.age < 5
+    assert abs(frame.captured_at - time.time()) < 5
+
+
+def test_a_capture_time_in_the_future_is_passed_on(pair: Pair) -> None:
+    assert round_trip(*pair, b"x", captured_at=time.time() + 100).age < -90
+
+
+def test_a_frame_says_what_it_is(pair: Pair) -> None:
+    publisher, worker = pair
+    frame = round_trip(publisher, worker, np.zeros((2, 3), np.float32))
+    assert frame.stream == publisher.stream
+    assert frame.epoch == publisher.epoch
+    assert repr(frame).startswith(f"<Frame {publisher.stream} {frame.seq}: raw 2×3 float32, ")
+    assert repr(frame).endswith(" ms old>")
+
+
+def test_a_frame_outlives_its_worker_and_its_publisher(own_pair: Pair) -> None:
+    publisher, worker = own_pair
+    frame = round_trip(publisher, worker, np.full(100_000, 7, np.uint8))
+    part, data = frame.array[10:20], frame.data
+    worker.close()
+    publisher.close()
+    assert (frame.array == 7).all()
+    del frame
+    assert (part == 7).all()
+    assert data[-1] == 7
+
+
+def test_later_frames_do_not_change_one_that_is_kept(pair: Pair) -> None:
+    kept = [round_trip(*pair, np.full(50_000, value, np.uint8)) for value in range(20)]
+    assert all((frame.array == value).all() for value, frame in enumerate(kept))
+
+
+def test_a_released_frame_is_empty_and_what_was_taken_of_it_stays(pair: Pair) -> None:
+    frame = round_trip(*pair, np.full(50_000, 7, np.uint8))
+    part = frame.array[:10]
+    frame.release()
+    frame.release()
+    assert frame.array.size == len(frame.data) == 0
+    assert (part == 7).all()
+    assert frame.seq == pair[0].published
+
+
+REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "no dimensions": (np.array(5.0), {}, "0 dimensions"),
+    "an empty array": (np.zeros((0, 3)), {}, "empty payload"),
+    "no bytes": (b"", {}, "empty payload"),
+    "a structured array": (np.zeros(3, [("x", "u1")]), {}, "plain numbers"),
+    "objects": (np.array([None]), {}, "plain numbers"),
+    "text": (np.array(["a"]), {}, "plain numbers"),
+    "times": (np.array(["2020-01-01"], "M8[D]"), {}, "plain numbers"),
+    "nine dimensions": (np.zeros((1,) * 9), {}, "9 dimensions"),
+    "a long encoding": (b"x", {"encoding": "x" * 33}, "1 to 32 printable"),
+    "an encoding with a line break": (b"x", {"encoding": "a\nb"}, "1 to 32 printable"),
+    "no number as capture time": (b"x", {"captured_at": float("nan")}, "Unix seconds"),
+    "an infinite capture time": (b"x", {"captured_at": float("inf")}, "Unix seconds"),
+    "nanoseconds as capture time": (b"x", {"captured_at": 1.8e18}, "capture time is out of range"),
+    "an object in the metadata": (b"x", {"metadata": {"a": object()}}, "metadata cannot be packed"),
+    "an array in the metadata": (b"x", {"metadata": {"a": np.zeros(2)}}, "metadata cannot be packed"),
+    "a number as key of the metadata": (b"x", {"metadata": {1: 2}}, "metadata cannot be packed"),
+    "a number as key within the metadata": (b"x", {"metadata": {"a": [{1: 2}]}}, "metadata cannot be packed"),
+    "too much metadata": (b"x", {"metadata": {"a": b"x" * 70_000}}, "shorten the metadata"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_published_is_refused_and_takes_no_number(pair: Pair, what: str) -> None:
+    publisher, worker = pair
+    payload, options, words = REFUSED[what]
+    before = publisher.published
+    with pytest.raises(ValueError, match=words):
+        publisher.publish(payload, **options)
+    assert round_trip(publisher, worker, b"good").seq == before + 1
+
+
+@pytest.mark.parametrize(
+    "payload", ["text", [1, 2], 5, memoryview(b"123456")[::2]], ids=["text", "list", "int", "view"]
+)
+def test_what_is_no_payload_is_a_type_error(pair: Pair, payload: Any) -> None:
+    with pytest.raises(TypeError):
+        pair[0].publish(payload)

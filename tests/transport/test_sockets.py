@@ -1,0 +1,126 @@
+"""The context, the options that every socket has, and the count of those who never shook hands."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import zmq
+
+from supplierd.transport import sockets
+from supplierd.transport.monitor import Monitor, NoAnswerError
+from supplierd.transport.sockets import Context, Socket, StrangerCount, open_socket
+from supplierd.wire.endpoints import ipc
+from tests.support.peers import ZMTP_1, plain, raw_connection
+from tests.support.waiting import wait_for
+
+
+def test_every_socket_is_defused(context: Context) -> None:
+    for kind in (zmq.PULL, zmq.PUSH, zmq.ROUTER):
+        with open_socket(context, kind, 1000) as opened:
+            assert opened.get(zmq.LINGER) == 0
+            assert opened.get(zmq.MAXMSGSIZE) == 1000
+            assert 0 < int(opened.get(zmq.HANDSHAKE_IVL)) <= 5000
+            assert opened.get_string(zmq.ZAP_DOMAIN).rstrip("\0") == sockets.ZAP_DOMAIN.decode()
+
+
+@pytest.mark.parametrize(("workers", "cores", "threads"), [(1, 8, 1), (8, 8, 1), (9, 8, 2), (64, 4, 4), (64, 16, 8)])
+def test_one_io_thread_for_each_eight_workers(
+    monkeypatch: pytest.MonkeyPatch, workers: int, cores: int, threads: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert sockets.io_threads(workers) == threads
+
+
+def test_the_limit_of_open_files_is_raised_to_the_hard_one() -> None:
+    """Out of descriptors, libzmq's ipc listener aborts the process."""
+    program = """
+import resource
+from supplierd.transport.sockets import raise_descriptor_limit
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+print(raise_descriptor_limit() == hard, resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "True"]
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 64
+
+
+# --- strangers ---
+
+
+@pytest.fixture
+def listener(context: Context, home: Path) -> Iterator[Socket]:
+    with open_socket(context, zmq.PULL, 1000) as opened:
+        opened.bind(ipc(home / "listener.sock"))
+        yield opened
+
+
+@pytest.fixture
+def strangers(listener: Socket) -> Iterator[StrangerCount]:
+    counter = StrangerCount(listener)
+    yield counter
+    counter.close()
+
+
+@pytest.fixture
+def endpoint(listener: Socket) -> str:
+    return listener.get_string(zmq.LAST_ENDPOINT)
+
+
+def wait_count(strangers: StrangerCount, count: int) -> None:
+    seen = 0
+
+    def enough() -> bool:
+        nonlocal seen
+        seen += strangers.take()
+        return seen >= count
+
+    wait_for(enough, f"{count} strangers")
+    assert seen == count
+
+
+def test_who_shakes_hands_is_no_stranger(strangers: StrangerCount, listener: Socket, endpoint: str) -> None:
+    for _ in range(3):
+        with plain(zmq.PUSH, endpoint) as peer:
+            peer.send(b"x")
+            wait_for(lambda: listener.poll(0), "the message")
+            listener.recv()
+    with raw_connection(endpoint):
+        pass
+    wait_count(strangers, 1)  # the connection after them all; none of them was counted before it
+
+
+@pytest.mark.parametrize("first_words", [b"", b"GET / HTTP/1.1\r\n\r\n", os.urandom(4096), ZMTP_1, b"\xff" * 100])
+def test_bytes_that_are_no_handshake_are_counted(strangers: StrangerCount, endpoint: str, first_words: bytes) -> None:
+    with raw_connection(endpoint) as stranger, suppress(OSError):  # it may be shown the door while still talking
+        stranger.sendall(first_words)
+    wait_count(strangers, 1)
+
+
+def test_a_socket_of_the_wrong_type_is_a_stranger(strangers: StrangerCount, endpoint: str) -> None:
+    with plain(zmq.DEALER, endpoint, reconnect_ivl=60_000) as wrong:
+        wrong.send(b"x", zmq.NOBLOCK)
+        wait_count(strangers, 1)
+
+
+def test_many_strangers_at_once_are_all_counted_and_nobody_waits(strangers: StrangerCount, endpoint: str) -> None:
+    for _ in range(300):
+        with raw_connection(endpoint):
+            pass
+    wait_count(strangers, 300)
+
+
+# --- the monitor ---
+
+
+def test_no_daemon_is_an_error_that_says_where(home: Path) -> None:
+    monitor = Monitor(ipc(home / "control.sock"))
+    for _ in range(2):
+        with pytest.raises(NoAnswerError, match=r"no daemon answered on ipc://.*control\.sock within 0\.05 s"):
+            monitor.snapshot(0.05)
+    monitor.close()
