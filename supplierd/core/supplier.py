@@ -152,11 +152,17 @@ class Supplier:
                 "push_worker",
                 f'worker {request.worker!r} is configured with delivery = "push": it has no session',
             )
+        if worker is not None and request.instance in worker.replaced:
+            raise RefusalError(
+                "taken_over", f"worker {request.worker!r} was taken over by another process: end this one"
+            )
         names = self._permitted_streams(request, policy)
         worker = worker or self._register(request.worker, policy)
         same_process = worker.instance == request.instance
         self._settle(worker, report if same_process else None, "lost" if same_process else "disconnected", now)
         self._sessions.pop(worker.session, None)
+        if worker.instance and not same_process:
+            worker.replaced.append(worker.instance)
         for mailbox in worker.mailboxes.values():
             if not same_process:
                 mailbox.forget()

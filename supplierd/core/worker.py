@@ -5,6 +5,7 @@ has not asked yet. `idle`: frames were waiting and it took none for idle_after. 
 silent. `gone`: not connected.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,9 @@ from typing import Final
 from supplierd.core.histogram import PROCESSING_BOUNDS, Histogram
 from supplierd.core.mailbox import Mailbox
 from supplierd.core.service import WorkerPolicy
+
+REPLACED_INSTANCES: Final = 8
+"""Former processes of a worker that are remembered, so that a ghost's late JOIN does not throw out its successor."""
 
 
 class State(StrEnum):
@@ -91,7 +95,7 @@ class Worker:
     __slots__ = (
         "any_stream", "asking_since", "attempt", "client", "departed_at", "following", "inline_reason", "instance",
         "last_taken_at", "leases", "mailboxes", "name", "number", "open_demand", "pid", "policy", "processing",
-        "session", "state", "target_fps",
+        "replaced", "session", "state", "target_fps",
     )  # fmt: skip
 
     def __init__(self, name: str, policy: WorkerPolicy) -> None:
@@ -103,6 +107,7 @@ class Worker:
         self.following = False  # whether frames are offered to it: from its first JOIN until it leaves
         self.session = 0  # 0: none
         self.instance = b""
+        self.replaced: deque[bytes] = deque(maxlen=REPLACED_INSTANCES)  # processes that must not take the name back
         self.attempt = 0
         self.number = 0  # of its newest demand
         self.open_demand = False  # it asked, and was not served yet

@@ -202,3 +202,9 @@ def test_an_arena_that_cannot_be_read_after_all_leads_to_an_inline_session() -> 
     assert join.settled.outcome == "unreadable"
     scripted.joined()
     assert isinstance(scripted.sends(), control.Demand)
+
+
+def test_a_ghost_learns_from_its_join_that_it_was_taken_over() -> None:
+    scripted = Scripted()
+    scripted.hears(control.Refused("taken_over", "worker 'detector' was taken over", 1))
+    assert isinstance(scripted.session.error, TakenOverError)

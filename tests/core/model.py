@@ -13,7 +13,7 @@ from supplierd.core.mailbox import Report
 from supplierd.core.service import Settings
 from supplierd.core.stream import Frame
 from supplierd.core.supplier import FOLLOW_GRACE, SETTLE_GRACE, Delivery, Reply, Supplier
-from supplierd.core.worker import JoinRequest, State
+from supplierd.core.worker import REPLACED_INSTANCES, JoinRequest, State
 from tests.core.records import NEVER, Box, ModelStream, ModelWorker, Offer
 
 LATE = 2.5
@@ -95,6 +95,8 @@ class Model:
         worker = self.workers.get(request.worker)
         policy = worker.policy if worker else self.settings.unknown_worker
         assert policy is not None
+        if worker is not None and request.instance in worker.replaced[-REPLACED_INSTANCES:]:
+            return "taken_over"
         wanted = set(request.streams) - {"*"} if "*" not in request.streams else set()
         if "*" not in policy.streams:
             if not wanted <= set(policy.streams):
@@ -123,6 +125,8 @@ class Model:
         worker = self.workers.setdefault(request.worker, ModelWorker(request.worker, policy))
         same = worker.instance == request.instance
         self.settle(worker, report if same else None, "lost" if same else "disconnected")
+        if not same and worker.instance:
+            worker.replaced.append(worker.instance)
         for name, box in worker.boxes.items():
             if not same:
                 box.had, box.served_at = None, NEVER

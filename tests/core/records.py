@@ -89,6 +89,7 @@ class ModelWorker:
     any_stream: bool = False
     session: int = 0
     instance: bytes = b""
+    replaced: list[bytes] = field(default_factory=list)
     number: int = 0
     open: bool = False
     fps: float | None = None

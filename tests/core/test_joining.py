@@ -293,3 +293,13 @@ def test_critical_workers_are_served_first() -> None:
         process.demand()
     served = [delivery.worker.name for delivery in core.frame(frame(), 0.0)]
     assert served == ["critical", "high", "a-normal", "normal", "x-normal", "best_effort"]
+
+
+def test_a_ghost_does_not_throw_out_its_successor() -> None:
+    core = supplier()
+    ghost = Process(core)
+    ghost.join()
+    successor = Process(core)
+    successor.join()
+    assert refused(ghost).reason == "taken_over"
+    assert core.workers["w"].instance == successor.instance

@@ -30,7 +30,7 @@ from supplierd.wire.names import ANY_STREAM, check_name
 from supplierd_client.frame import Frame, age_of, inline_payload
 from supplierd_client.lane import ArenaAccess
 from supplierd_client.session import FrameId, Session, Verdict
-from supplierd_client.sockets import Reach, Source, connect, default_control, local_directory
+from supplierd_client.sockets import Reach, Source, connect, default_control, local_directory, reachable
 
 LEAVE_WAIT_MS: Final = 100
 """How long closing waits for the last message to be written."""
@@ -179,7 +179,7 @@ class Channel:
             self._frames.socket.close(linger=0)
             self._frames = None
         if endpoint:
-            target = endpoint.replace("tcp://*", self.endpoint.rpartition(":")[0], 1)
+            target = reachable(endpoint, self.endpoint)
             try:
                 self._frames = Source(connect(self._context, zmq.PULL, target, keys=self._keys))
             except ValueError as error:

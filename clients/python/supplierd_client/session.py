@@ -182,7 +182,10 @@ class Session:
             case control.Welcome() if self.state is State.JOINING and message.attempt == self._attempt:
                 self._welcomed(message, now)
             case control.Refused() if self.state is State.JOINING and message.attempt == self._attempt:
-                self._end(RefusedError(message.reason, message.message))
+                taken_over = message.reason == "taken_over"
+                self._end(
+                    TakenOverError(message.message) if taken_over else RefusedError(message.reason, message.message)
+                )
             case control.Error() if self.state is State.JOINING:
                 self._end(RefusedError(message.reason, message.message))
             case control.TakenOver() if message.session == session:

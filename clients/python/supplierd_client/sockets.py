@@ -148,6 +148,17 @@ def default_control(runtime_dir: str | os.PathLike[str] | None) -> str:
     return endpoints.control_endpoint(endpoints.runtime_dir(runtime_dir))
 
 
+def reachable(endpoint: str, control: str) -> str:
+    """Where a worker finds the endpoint that the daemon named: on the control channel's host for tcp, and beside its
+    socket where this process (in a container) sees the runtime directory at another path."""
+    if endpoint.startswith("ipc://"):
+        beside = Path(control.removeprefix("ipc://")).parent / Path(endpoint).name
+        return (
+            f"ipc://{beside}" if not os.path.exists(endpoint.removeprefix("ipc://")) and beside.exists() else endpoint
+        )
+    return endpoint.replace("tcp://*", control.rpartition(":")[0], 1)
+
+
 def local_directory(endpoint: str) -> Path | None:
     """The directory of an ipc endpoint; None for another transport."""
     return Path(endpoint.removeprefix("ipc://")).parent if endpoint.startswith("ipc://") else None
