@@ -148,14 +148,9 @@ class Supplier:
                 f"add [workers.{request.worker}] or set daemon.accept_unknown_workers",
             )
         if policy.push:
-            raise RefusalError(
-                "push_worker",
-                f'worker {request.worker!r} is configured with delivery = "push": it has no session',
-            )
+            raise RefusalError("push_worker", f'worker {request.worker!r} has delivery = "push": it cannot join')
         if worker is not None and request.instance in worker.replaced:
-            raise RefusalError(
-                "taken_over", f"worker {request.worker!r} was taken over by another process: end this one"
-            )
+            raise RefusalError("taken_over", f"worker {request.worker!r} was taken over: end this process")
         names = self._permitted_streams(request, policy)
         worker = worker or self._register(request.worker, policy)
         same_process = worker.instance == request.instance

@@ -13,7 +13,7 @@ from supplierd.core.bucket import TokenBucket
 from supplierd.logs import Repeating, event
 from supplierd.transport.descriptors import Descriptors
 from supplierd.transport.listener import Listener
-from supplierd.transport.sockets import Socket, TransportError, Waiter
+from supplierd.transport.sockets import Socket, TransportError, Waiter, readable
 
 JOINS_PER_SECOND: Final = 100.0
 """Each takes the loop about a millisecond. Beyond it a JOIN is passed over, and its worker repeats it a second later.
@@ -83,6 +83,8 @@ class Doors:
                 if listener.listening and self._descriptors.look():
                     self._shut(listener, now)
                 self._strangers += listener.strangers()
+                if readable(events):
+                    self._waiter.again(events)
 
     def tick(self, now: float) -> None:
         """Shut the door through which most have come while descriptors are short, and open it when they are not."""

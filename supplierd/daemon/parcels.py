@@ -55,7 +55,7 @@ class Parcel:
         if self._lease is None:
             return self.message
         if self._inline is None:
-            head = frame.encode_head(self._header._replace(arena=None))
+            head = frame.inline_head(self.message.buffer, self._header)
             whole = bytearray(len(head) + self._header.payload_size)
             whole[: len(head)] = head
             with suppress(ArenaError):

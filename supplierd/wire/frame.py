@@ -40,6 +40,7 @@ MAX_ENCODING_LENGTH: Final = 32
 MAX_DIMENSIONS: Final = 8
 
 PREFIX: Final = struct.Struct("<4sBBHQqq")
+_FLAGS_OFFSET: Final = 5
 _ZEROS: Final = bytes(ALIGNMENT)
 _ITEM_SIZES: Final = {
     f"{order}{kind}{size}": size
@@ -147,6 +148,13 @@ def encode_head(header: Header) -> bytes:
     except struct.error as error:
         raise WireError("bad_header", f"seq or a capture time is out of range: {error}") from error
     return prefix + packed + _ZEROS[: -(PREFIX.size + len(packed)) % ALIGNMENT]
+
+
+def inline_head(message: memoryview, header: Header) -> bytearray:
+    """The head for a copy of a frame whose payload is in an arena: the same, but for the flag that says so."""
+    head = bytearray(message[: header.payload_offset])
+    head[_FLAGS_OFFSET] &= ~FLAG_ARENA
+    return head
 
 
 def decode(message: bytes | bytearray | memoryview) -> Header:

@@ -256,3 +256,12 @@ def test_the_longest_header() -> None:
     assert frame.decode(frame.encode_head(longest) + b"x").metadata == longest.metadata
     with pytest.raises(WireError, match="the header has 65536 bytes, at most 65535 fit"):
         frame.encode_head(longest._replace(metadata={"k": "x" * (MAX_HEADER_BYTES - empty + 1)}))
+
+
+def test_an_inline_copy_has_the_same_header_whatever_its_metadata() -> None:
+    ref = frame.ArenaRef("cam-1-0123456789abcdef.arena", 1, 2, 4096, 6)
+    header = HEADER._replace(arena=ref, dtype="|u1", shape=(6,), metadata={"floats": [0.1] * 1000})
+    message = frame.encode_head(header)
+    read = frame.decode(message)
+    copy = frame.decode(bytes(frame.inline_head(memoryview(message), read)) + b"pixels")
+    assert copy == read._replace(arena=None)
