@@ -15,6 +15,7 @@ import os
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -58,15 +59,14 @@ def publish(runtime_dir: str, lane: str, shape: list[int], fps: float) -> None:
 
 
 def work(runtime_dir: str, name: str, keep: int = 0) -> None:
-    """A worker that notes when it got each frame and how old that was."""
+    """A worker that notes when it got each frame, or the last `keep`, and how old it was."""
     worker = Worker(name, [STREAM], runtime_dir=runtime_dir)
     when_ended(worker.close)
-    got = []
+    got: deque[tuple[float, float]] = deque(maxlen=keep or None)
     for frame in worker:
         got.append((time.monotonic(), frame.age))
-        if len(frame.data) < 2 or frame.data[0] + frame.data[-1] < 0:
-            raise AssertionError("a frame without bytes")
-    say(got=got[-keep:])
+        _ = frame.data[0] + frame.data[-1]
+    say(got=list(got))
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------

@@ -53,7 +53,10 @@ class ControlChannel(Listener):
         """The next message and its sender, or None where there is none. A message of several parts is given as None."""
         if not readable(self.socket):
             return None
-        identity, *parts = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        try:
+            identity, *parts = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
         user = user_of(parts[-1]) if self.secured else None
         return Peer(self, identity.bytes, user), parts[0].bytes if len(parts) == 1 else None
 

@@ -71,7 +71,10 @@ class Inbox(Listener):
         """
         if not readable(self.socket):
             return None
-        message = self.socket.recv(zmq.NOBLOCK, copy=False)
+        try:
+            message = self.socket.recv(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
         if message.more:
             peer = _peer(message)
             if self.conflate:

@@ -81,7 +81,10 @@ def open_socket(context: Context, kind: int, max_message: int) -> Socket:
 
 
 def readable(socket: Socket) -> bool:
-    """Whether a message can be received: cheaper to ask than to catch the exception of a receive that cannot."""
+    """Whether a message can be received: cheaper to ask than to catch the exception of a receive that cannot.
+
+    That must be caught all the same: when its sender disconnects in between, the message may be gone.
+    """
     return bool(int(socket.get(zmq.EVENTS)) & _POLLIN)
 
 

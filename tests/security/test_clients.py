@@ -4,6 +4,8 @@ lets it in."""
 import asyncio
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from supplierd_client.sockets import UNREACHED_AFTER, Reach
 
 from supplierd.cli import main
 from tests.security.stage import Stage
+from tests.support.daemon import environment
+from tests.support.waiting import DEADLINE
 
 
 def test_an_asyncio_worker_shows_its_key(shared: Stage) -> None:
@@ -54,12 +58,12 @@ def test_stats_with_a_monitors_key(shared: Stage) -> None:
 
 def test_the_capture_command_takes_keys(shared: Stage) -> None:
     pytest.importorskip("av")
-    from supplierd_client.capture.cli import main as capture
-
-    keys = ["--key", "/nowhere/own.secret", "--server-key", str(shared.keys.public)]
-    done = CliRunner().invoke(capture, ["/dev/video99", "--stream", "cam-1", "--inbox", shared.inbox, *keys])
-    assert done.exit_code == 2, done.output
-    assert "/nowhere/own.secret cannot be read" in done.output
+    source = ["/dev/video99", "--stream", "cam-1", "--inbox", shared.inbox]
+    command = [sys.executable, "-m", "supplierd_client.capture", *source, "--key", "/nowhere/own.secret"]
+    environ = environment({"SUPPLIERD_SERVER_KEY": str(shared.keys.public)})
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=DEADLINE, env=environ)
+    assert done.returncode == 2, done.stderr
+    assert "/nowhere/own.secret cannot be read" in done.stderr
 
 
 def test_who_is_not_let_in_says_so_once(caplog: pytest.LogCaptureFixture, shared: Stage) -> None:

@@ -79,8 +79,7 @@ def test_the_crowded_door_is_shut_and_opened_again(context: Context, inbox: Inbo
         assert links[1].connections == 0
         wait_for(lambda: not links[1].connected(), "the end of the flood")
         descriptors.wanted = False
-        doors.tick(3.0)
-        assert links[1].listening
+        wait_for(lambda: opened(doors, links[1]), "the door to be open again")
         assert doors.may_join(3.0)
         wait_for(links[1].connected, "a peer that came back")
 
@@ -96,7 +95,7 @@ def test_a_flood_is_met_in_the_turn_in_which_it_comes(inbox: Inbox) -> None:
     doors.come_and_gone({inbox.events}, 2.0)
     assert not inbox.listening
     descriptors.wanted = False
-    doors.tick(3.0)
+    wait_for(lambda: opened(doors, inbox), "the door to be open again")
     arrives(inbox)
 
 

@@ -41,7 +41,7 @@ def publish(inbox: str, stream: str, fps: float = 30.0, size: int = 10_000, **op
 
 
 def work(control: str, name: str, streams: list[str] | None = None, busy: float = 0.0, **options: Any) -> None:
-    """A worker: says each frame that it is given. `busy` is how long it works on each, in seconds."""
+    """A worker: says each frame that it is given, and when. `busy` is how long it works on each, in seconds."""
     over = ended()
     worker = Worker(name, streams or ["*"], control, **options)
 
@@ -54,7 +54,8 @@ def work(control: str, name: str, streams: list[str] | None = None, busy: float 
     try:
         for frame in worker:
             number = int.from_bytes(frame.data[:8], "little")
-            say(stream=frame.stream, epoch=frame.epoch, seq=frame.seq, age=frame.age, at=time.time(), number=number)
+            taken_at = frame.captured_at + frame.age
+            say(stream=frame.stream, epoch=frame.epoch, seq=frame.seq, age=frame.age, at=taken_at, number=number)
             del frame
             if busy:
                 over.wait(busy)

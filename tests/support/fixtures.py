@@ -43,6 +43,8 @@ def daemons(home: Path) -> Iterator[Callable[..., Daemon]]:
     yield make
     for daemon in made:
         daemon.close()
+        if daemon.log_file.exists():
+            print(daemon.log_file.read_text())  # shown where the test has failed
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from supplierd.wire.endpoints import ipc
 from tests.support.daemon import free_port
 from tests.support.peers import (
     ZMTP_1,
+    Background,
     dropped_by_peer,
     plain,
     raw_connection,
@@ -137,6 +138,20 @@ def test_many_messages_of_several_parts_in_a_row(inbox: Inbox, endpoint: str) ->
     with plain(zmq.PUSH, endpoint) as good:
         good.send(b"good")
         assert received(inbox) == b"good"
+
+
+def test_a_sender_that_leaves_may_take_its_message_along(inbox: Inbox) -> None:
+    """Between the question whether a message is there and its receipt it may go, with its connection."""
+
+    def come_and_go() -> None:
+        with plain(zmq.PUSH, inbox.endpoint) as peer:
+            peer.send(b"frame")
+            peer.poll(10, zmq.POLLOUT)
+
+    with Background(come_and_go) as one, Background(come_and_go) as other:
+        wanted = one.turns + other.turns + 300
+        while one.turns + other.turns < wanted:
+            inbox.receive()  # raises nothing
 
 
 def test_a_message_just_beyond_the_limit_arrives_and_a_much_larger_one_costs_the_connection(

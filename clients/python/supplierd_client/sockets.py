@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -124,10 +125,11 @@ class Source:
 
     def receive(self) -> zmq.Frame | None:
         """The next message; None where nothing is left."""
-        if not int(self.socket.get(zmq.EVENTS)) & _POLLIN:  # costs less than the exception of a receive in vain
-            self.more = False
-            return None
-        return self.socket.recv(zmq.NOBLOCK, copy=False)
+        if int(self.socket.get(zmq.EVENTS)) & _POLLIN:  # costs less than the exception of a receive in vain
+            with suppress(zmq.Again):  # the message may go with its sender in between
+                return self.socket.recv(zmq.NOBLOCK, copy=False)
+        self.more = False
+        return None
 
     def send(self, message: bytes) -> bool:
         """Send a message; False where there is no connection for it."""
