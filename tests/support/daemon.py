@@ -5,6 +5,7 @@ its lives. Rules: only processes started here are signalled, by their id; none o
 """
 
 import os
+import random
 import re
 import signal
 import socket
@@ -25,6 +26,7 @@ from tests.support.scrape import Scrape, scrape
 from tests.support.waiting import DEADLINE, wait_for
 
 ANSWER_WITHIN: Final = 10.0
+_PORTS: Final = list(range(20_000, 32_000))
 _INHERITED: Final = {name: value for name, value in os.environ.items() if not name.startswith("SUPPLIERD_")}
 
 
@@ -39,9 +41,12 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A tcp port of 127.0.0.1 that nobody has just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A tcp port of 127.0.0.1 that nobody has just now: each time another, and none that the system gives away."""
+    while True:
+        port = random.choice(_PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            _PORTS.remove(port)
+            return port
 
 
 def has_stopped(pid: int) -> bool:
