@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from rig import Rig, cpu_seconds, memory, play, say, told, until, wait_for_go, when_ended
+from rig import Rig, cpu_seconds, machine_seconds, memory, play, say, told, until, wait_for_go, when_ended
 from supplierd_client import Publisher, Worker
 
 LANES: Final = ("inline", "publish", "loan")
@@ -83,6 +83,7 @@ class Run:
         received: frames a second and worker.
         inbox_drops: frames lost before the daemon had them.
         inline: frames that came inline, by reason.
+        others: the share of the machine that processes not of this run took: more than some percent spoil it.
     """
 
     def __init__(self, lane: str, shape: tuple[int, ...], workers: int, seconds: float, fps: float = FPS) -> None:
@@ -99,11 +100,13 @@ class Run:
                 "publisher": [publisher.pid],
                 "workers": [consumer.pid for consumer in consumers],
             }
-            before, began = rig.snapshot(), time.monotonic()
+            before, began, machine = rig.snapshot(), time.monotonic(), machine_seconds()
             cpu = {name: cpu_seconds(pids) for name, pids in who.items()}
             time.sleep(seconds)
             self.cpu = {name: cpu_seconds(pids) - cpu[name] for name, pids in who.items()}
             after, ended = rig.snapshot(), time.monotonic()
+            busy = machine_seconds() - machine - sum(self.cpu.values())
+            self.others = busy / (ended - began) / (os.cpu_count() or 1)
             self.publish = publisher.end()["publish"]
             for consumer in consumers:
                 consumer.release()
@@ -129,6 +132,7 @@ class Run:
             "published_fps": self.fps,
             "received_fps": self.received,
             "inbox_drops": self.inbox_drops,
+            "others": self.others,
         }
 
 
@@ -215,7 +219,7 @@ def brief(figures: dict[str, float]) -> str:
     return (
         f"age {figures['age_p50_ms']:.2f}/{figures['age_p99_ms']:.2f} ms, CPU {figures['cpu_s_per_1000']:.3f} s per "
         f"1000, {figures['published_fps']:.1f} fps published, {figures['received_fps']:.1f} received, "
-        f"{figures['inbox_drops']:.0f} inbox drops"
+        f"{figures['inbox_drops']:.0f} inbox drops; others took {figures['others']:.0%} of the machine"
     )
 
 
@@ -228,7 +232,10 @@ def table(results: dict[str, Any]) -> str:
     for name, lanes in results.items():
         base = lanes.get("inline")
         for lane, f in lanes.items():
-            less = {key: f" (÷ {base[key] / f[key]:.1f})" if base and f is not base else "" for key in f if f[key]}
+            less = {
+                key: f" (÷ {base[key] / f[key]:.1f})" if base and f is not base else ""
+                for key in ("age_p50_ms", "cpu_s_per_1000")
+            }
             lines.append(
                 f"| {name} {lane} | {f['age_p50_ms']:.2f}{less['age_p50_ms']} / {f['age_p99_ms']:.2f} "
                 f"| {f['cpu_s_per_1000']:.3f}{less['cpu_s_per_1000']} | {f['publish_p50_ms']:.2f} "

@@ -163,6 +163,12 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return total / _TICKS
 
 
+def machine_seconds() -> float:
+    """CPU time that all processes of this machine, and others on its host, have used so far."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / _TICKS
+
+
 def memory(pid: int) -> tuple[int, int]:
     """Resident bytes of a process: private ones, and those of shared memory."""
     lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())

@@ -11,7 +11,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -263,8 +263,8 @@ def _take_locks(config: Config, directory: Path, stack: ExitStack) -> None:
 
 
 def _go_first() -> None:
-    """Raise the priority, where that is permitted: the daemon takes little, and what it does late is late for everybody.
-    libzmq's threads, begun after this, inherit it."""
+    """Raise the priority, where that is permitted: the daemon takes little, and its delays are everybody's. libzmq's
+    threads, begun after this, inherit it."""
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, min(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 

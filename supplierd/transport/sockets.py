@@ -163,12 +163,13 @@ class StrangerCount:
         return strangers
 
     def _accepted(self, descriptor: int) -> bool:
+        greeted = self._greeted_early > 0
+        self._greeted_early -= greeted
         if descriptor in self._ended_early:
             self._ended_early.remove(descriptor)
-            return True
+            return not greeted
         self._greeting[descriptor] = None
-        if self._greeted_early:
-            self._greeted_early -= 1
+        if greeted:
             self._shook_hands()
         return False
 
