@@ -133,8 +133,8 @@ class StrangerCount:
     type, somebody who only knocked.
 
     libzmq does not say which connection a finished handshake belongs to: it is taken for the longest waiting one.
-    Where several greet at once a stranger may thus be counted late, but is counted once. Its I/O threads may tell of a
-    connection's handshake or end before they tell of its beginning.
+    Where several greet at once a stranger may thus be counted early (for a peer that came and went meanwhile) or late,
+    but is counted once. The I/O threads may tell of a connection's handshake or end before they tell of its beginning.
     """
 
     def __init__(self, socket: Socket) -> None:

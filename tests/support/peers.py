@@ -144,23 +144,33 @@ class Background:
     Args:
         step: what is done.
         every: seconds between two turns.
+        limit: how often it is done at most; None: until told to end.
+
+    Attributes:
+        turns: how often it was done.
     """
 
-    def __init__(self, step: Callable[[], object], every: float = 0.0) -> None:
+    def __init__(self, step: Callable[[], object], every: float = 0.0, limit: int | None = None) -> None:
         self.turns = 0
         self._step = step
         self._every = every
+        self._limit = limit
         self._over = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         try:
-            while not self._over.wait(self._every):
+            while self.turns != self._limit and not self._over.wait(self._every):
                 self._step()
                 self.turns += 1
         except BaseException as error:  # told to whoever waits
             self._error = error
+
+    @property
+    def done(self) -> bool:
+        """Whether it has been done as often as it shall be, or has failed."""
+        return not self._thread.is_alive()
 
     def wait_turns(self, count: int) -> None:
         """Wait for so many more turns."""

@@ -15,7 +15,7 @@ from supplierd.transport import sockets
 from supplierd.transport.monitor import Monitor, NoAnswerError
 from supplierd.transport.sockets import Context, Socket, StrangerCount, open_socket
 from supplierd.wire.endpoints import ipc
-from tests.support.peers import ZMTP_1, plain, raw_connection
+from tests.support.peers import ZMTP_1, Background, plain, raw_connection
 from tests.support.waiting import wait_for
 
 
@@ -113,6 +113,34 @@ def test_many_strangers_at_once_are_all_counted_and_nobody_waits(strangers: Stra
         with raw_connection(endpoint):
             pass
     wait_count(strangers, 300)
+
+
+def test_peers_that_come_and_go_at_once_do_not_change_the_sum(
+    strangers: StrangerCount, listener: Socket, endpoint: str
+) -> None:
+    """Which connection shook hands is a guess, and the I/O threads' words come out of order; the sum is right all the
+    same, but for the guesses that are open at the end."""
+    known, unknown = 100, 100
+
+    def come_and_go() -> None:
+        with plain(zmq.PUSH, endpoint, immediate=1) as peer:
+            assert peer.poll(5000, zmq.POLLOUT)
+
+    def knock() -> None:
+        with raw_connection(endpoint):
+            pass
+
+    counted = 0
+    with Background(come_and_go, limit=known) as one, Background(knock, limit=unknown) as other:
+        while not (one.done and other.done):
+            counted += strangers.take()
+
+    def settled() -> bool:
+        nonlocal counted
+        counted += strangers.take()
+        return abs(counted - unknown) <= 2
+
+    wait_for(settled, "the last events")
 
 
 # --- the monitor ---
