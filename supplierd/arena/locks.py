@@ -24,9 +24,13 @@ def _byte(slot: int) -> int:
     return 2 + 2 * slot
 
 
-@cache
 def _request(kind: int, start: int, length: int = 1) -> bytes:
     return _FLOCK.pack(kind, os.SEEK_SET, start, length, 0)
+
+
+@cache
+def _slot_request(kind: int, slot: int) -> bytes:
+    return _request(kind, _byte(slot))
 
 
 class LockFile:
@@ -43,20 +47,20 @@ class LockFile:
 
     def try_write(self, slot: int) -> bool:
         """Take the slot for writing, without waiting. False: somebody holds it. Raises OSError."""
-        return self._try(F_WRLCK, _byte(slot))
+        return self._try(_slot_request(F_WRLCK, slot))
 
     def try_read(self, slot: int) -> bool:
         """Take the slot for reading, without waiting. False: it is being written. Raises OSError."""
-        return self._try(F_RDLCK, _byte(slot))
+        return self._try(_slot_request(F_RDLCK, slot))
 
     def unlock(self, slot: int) -> None:
         """Let go of the slot; nothing happens once the file is closed, for then the kernel has done it."""
         if self.fd >= 0:
-            fcntl(self.fd, F_OFD_SETLK, _request(F_UNLCK, _byte(slot)))
+            fcntl(self.fd, F_OFD_SETLK, _slot_request(F_UNLCK, slot))
 
     def hold_life(self) -> None:
         """Show that the arena's owner lives, until this file is closed. Raises OSError."""
-        if not self._try(F_WRLCK, _LIFE):
+        if not self._try(_request(F_WRLCK, _LIFE)):
             raise OSError(errno.EBUSY, "another process owns this arena")
 
     def owner_lives(self) -> bool:
@@ -88,16 +92,16 @@ class LockFile:
 
     __del__ = close
 
-    def _try(self, kind: int, byte: int) -> bool:
+    def _try(self, request: bytes) -> bool:
         try:
-            fcntl(self.fd, F_OFD_SETLK, _request(kind, byte))
+            fcntl(self.fd, F_OFD_SETLK, request)
         except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, as POSIX lets the system choose
             return False
         return True
 
     def _conflict(self, kind: int, start: int, length: int) -> tuple[int, int, int]:
         """(kind, start, length) of a lock of another file in the way of this one; kind F_UNLCK: there is none."""
-        answer = _FLOCK.unpack(fcntl(self.fd, F_OFD_GETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0)))
+        answer = _FLOCK.unpack(fcntl(self.fd, F_OFD_GETLK, _request(kind, start, length)))
         return answer[0], answer[2], answer[3]
 
 

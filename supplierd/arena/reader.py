@@ -37,47 +37,54 @@ class _Arena:
         self.leases = [0] * header.slots
         self._mapping_lock = threading.Lock()
         self._mapping: Mapping | None = None
+        self._generations: memoryview | None = None
         self._populated = [0] * header.slots  # bytes
 
-    def check(self, descriptor: Descriptor) -> None:
+    def take(self, descriptor: Descriptor) -> bool:
+        """Hold the slot, once more, if it has this generation. Raises ArenaUnavailableError, OSError."""
         _, slot, generation, offset, size = descriptor
-        header = self.header
-        if not 0 <= slot < header.slots:
-            raise bad_descriptor(descriptor, f"the arena has {header.slots} slots")
-        if offset != header.offset(slot) or not 0 < size <= header.slot_size:
-            where = f"{header.slot_size} bytes at {header.offset(slot)}"
-            raise bad_descriptor(descriptor, f"the slot has {where}")
+        slots, slot_size, slots_offset, _ = self.header
+        if not 0 <= slot < slots or offset != slots_offset + slot * slot_size or not 0 < size <= slot_size:
+            raise bad_descriptor(descriptor, f"the arena has {slots} slots of {slot_size} bytes from {slots_offset} on")
         if generation <= 0 or generation % 2:
             raise bad_descriptor(descriptor, "the generation of a frame is even and not 0")
-
-    def take(self, slot: int, generation: int) -> bool:
-        """Hold the slot, once more, if it has this generation."""
         if not (self.leases[slot] or self.locks.try_read(slot)):
             return False
         self.leases[slot] += 1
-        fresh = False
+        found = -1
         try:
-            found = os.pread(self.locks.fd, 8, TABLE_OFFSET + 8 * slot)
-            fresh = int.from_bytes(found, sys.byteorder) == generation
+            if self._generations is not None:
+                found = self._generations[slot]
+            else:
+                found = int.from_bytes(os.pread(self.locks.fd, 8, TABLE_OFFSET + 8 * slot), sys.byteorder)
         finally:
-            if not fresh:
+            if found != generation:
                 self.drop(slot)
-        return fresh
+        return found == generation
 
     def drop(self, slot: int) -> None:
         self.leases[slot] -= 1
         if not self.leases[slot]:
             self.locks.unlock(slot)
 
-    def mapped(self, slot: int, size: int) -> Mapping:
-        """The arena in memory, of which the first `size` bytes of the slot can be read. Raises OSError."""
+    def view(self, region: Region, descriptor: Descriptor) -> npt.NDArray[np.uint8]:
+        """The bytes of a frame that is held. Raises ArenaUnavailableError."""
+        name, slot, _, offset, size = descriptor
+        if self._mapping is None or self._populated[slot] < size:
+            try:
+                self._populate(slot, offset, size)
+            except OSError as error:
+                raise unavailable(error, f"cannot map a frame of {name}") from error
+            assert self._mapping is not None
+        return region.view(self._mapping, offset, size)
+
+    def _populate(self, slot: int, offset: int, size: int) -> None:
         with self._mapping_lock:
             if self._mapping is None:
                 self._mapping = Mapping(self.locks.fd, self.header.file_size)
-            if self._populated[slot] < size:
-                self._mapping.populate(self.header.offset(slot), size)
-                self._populated[slot] = size
-            return self._mapping
+                self._generations = self._mapping.table(TABLE_OFFSET, self.header.slots)
+            self._mapping.populate(offset, size)
+            self._populated[slot] = size
 
 
 class Lease:
@@ -103,12 +110,7 @@ class Lease:
 
         Raises ArenaUnavailableError if they cannot be mapped, ArenaClosedError after `release` or a fork.
         """
-        region = self._open()
-        name, slot, _, offset, size = self.descriptor
-        try:
-            return region.view(self._arena.mapped(slot, size), offset, size)
-        except OSError as error:
-            raise unavailable(error, f"cannot map a frame of {name}") from error
+        return self._arena.view(self._open(), self.descriptor)
 
     def read_into(self, target: bytearray | memoryview) -> None:
         """Copy the frame without mapping it, into `size` writable bytes. Raises as `bytes` does, and ValueError."""
@@ -174,22 +176,15 @@ class ArenaReader:
         Raises StaleDescriptorError when the frame has been replaced or its arena is gone, ArenaUnavailableError when
         this process cannot use the arena or the descriptor cannot be right, ArenaClosedError after `close` or a fork.
         """
-        self._check_open()
-        name, slot, generation = descriptor[:3]
-        try:
-            with self._lock:
-                arena = self._arenas.get(name) or self._open(name)
-                arena.check(descriptor)
-                if not arena.take(slot, generation):
-                    raise StaleDescriptorError(f"slot {slot} of {name} has a newer frame than {generation}: ask for it")
-                self._held += 1
-                region = Region(partial(self._end, arena, slot))
-        except OSError as error:
-            raise unavailable(error, f"cannot lock a slot of {name}") from error
-        finally:
-            if self._ended:
-                self._settle()
-        return Lease(descriptor, arena, region)
+        return Lease(descriptor, *self._hold(descriptor))
+
+    def frame(self, descriptor: Descriptor) -> npt.NDArray[np.uint8]:
+        """The same, for as long as the array, read-only, of the frame's bytes or any view of it lives.
+
+        Raises as `lease` does, and ArenaUnavailableError if the frame cannot be mapped.
+        """
+        arena, region = self._hold(descriptor)
+        return arena.view(region, descriptor)
 
     def prune(self) -> None:
         """Let go of arenas that were unlinked, so that their memory is freed; call it now and then while idle."""
@@ -211,6 +206,25 @@ class ArenaReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _hold(self, descriptor: Descriptor) -> tuple[_Arena, Region]:
+        self._check_open()
+        name = descriptor.arena
+        try:
+            with self._lock:
+                arena = self._arenas.get(name) or self._open(name)
+                if not arena.take(descriptor):
+                    text = (
+                        f"slot {descriptor.slot} of {name} has a newer frame than {descriptor.generation}: ask for it"
+                    )
+                    raise StaleDescriptorError(text)
+                self._held += 1
+                return arena, Region(partial(self._end, arena, descriptor.slot))
+        except OSError as error:
+            raise unavailable(error, f"cannot lock a slot of {name}") from error
+        finally:
+            if self._ended:
+                self._settle()
 
     def _check_open(self) -> None:
         if self._closed or self._pid != os.getpid():

@@ -40,6 +40,8 @@ BACKLOG: Final = 16
 NICENESS: Final = 5
 """Frames go first where a core is short."""
 RESTART_AFTER: Final = 1.0
+LOOK_EVERY: Final = 0.25
+"""Seconds between two looks whether it runs: the loop turns for every demand, and a look is a system call."""
 OPTIONS: Final = ("--tls-certificate", "--tls-key", "--basic-auth-file")
 """A Protection on the command line."""
 
@@ -65,7 +67,7 @@ class Exporter:
         self._listener = socket.create_server(address, family=family, backlog=BACKLOG)
         self._control_endpoint = control_endpoint
         self._process: subprocess.Popen[bytes] | None = None
-        self._started_at = float("-inf")
+        self._started_at = self._looked_at = float("-inf")
 
     @property
     def port(self) -> int:
@@ -74,6 +76,9 @@ class Exporter:
 
     def keep_running(self, now: float) -> int | None:
         """Start the process, or start it again; the exit status of one that has ended since the last call."""
+        if now - self._looked_at < LOOK_EVERY:
+            return None
+        self._looked_at = now
         ended = self._process.poll() if self._process else None
         if self._process is None or ended is not None:
             if now - self._started_at < RESTART_AFTER:

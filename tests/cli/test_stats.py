@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from supplierd_client import Publisher, Worker
 
 from supplierd.cli import main
-from tests.support.daemon import Daemon, command_line, environment
+from tests.support.daemon import Daemon, command_line, environment, exchange
 from tests.support.peers import Background
 from tests.support.processes import Outcome
 from tests.support.waiting import DEADLINE, wait_for
@@ -36,8 +36,7 @@ def check(daemon: Daemon, status: int) -> Result:
 def test_the_table(daemon: Daemon) -> None:
     with Publisher("cam-1", daemon.inbox) as publisher, Worker("detector", control=daemon.control) as worker:
         for _ in range(3):
-            publisher.publish(b"frame")
-            assert worker.read(timeout=10) is not None
+            exchange(publisher, worker)
         done = stats(daemon)
     assert done.exit_code == 0, done.output
     assert done.stderr == ""
@@ -49,8 +48,7 @@ def test_the_table(daemon: Daemon) -> None:
 
 def test_json(daemon: Daemon) -> None:
     with Publisher("cam-1", daemon.inbox) as publisher, Worker("w", control=daemon.control) as worker:
-        publisher.publish(b"frame")
-        assert worker.read(timeout=10) is not None
+        exchange(publisher, worker)
         done = stats(daemon, "--json")
     assert done.exit_code == 0, done.output
     (document,) = (json.loads(line) for line in done.stdout.splitlines())
@@ -126,10 +124,9 @@ def test_a_critical_worker_that_is_idle(promising: Daemon) -> None:
     """Frames wait and it takes none; while a camera that is down makes nobody idle."""
     with Worker("detector", control=promising.control) as worker, Publisher("cam-1", promising.inbox) as publisher:
         promising.let_join(worker)
-        publisher.publish(b"first")
-        assert worker.read(timeout=10) is not None
+        exchange(publisher, worker)
         done = check(promising, 0)  # nothing waits for it
-        publisher.publish(b"second")
+        promising.deliver(publisher, b"second")
         done = check(promising, 1)
         assert "critical worker detector is idle: frames wait and it took none for 0.2 s" in done.stdout
         assert worker.read(timeout=10) is not None
@@ -143,9 +140,8 @@ def test_a_worker_over_its_budget(promising: Daemon) -> None:
         Worker("helper", control=promising.control) as helper,
         Publisher("cam-1", promising.inbox) as publisher,
     ):
-        publisher.publish(b"first")
-        assert detector.read(timeout=10) is not None
-        assert helper.read(timeout=10) is not None
+        exchange(publisher, detector)
+        exchange(publisher, helper)
         with Background(lambda: publisher.publish(b"frame"), every=0.01) as camera:
             camera.wait_turns(100)
         done = check(promising, 1)

@@ -15,7 +15,7 @@ from supplierd_client import Publisher, Worker
 from supplierd.daemon import exporter
 from supplierd.daemon.exporter import application
 from supplierd.transport.monitor import NoAnswerError
-from tests.support.daemon import Daemon, alive, children, free_port
+from tests.support.daemon import Daemon, alive, children, exchange, free_port
 from tests.support.peers import Background
 from tests.support.scrape import get, lint, parse
 from tests.support.waiting import wait_for
@@ -69,8 +69,7 @@ def test_text_and_openmetrics(daemon: Daemon) -> None:
 
 def test_a_live_scrape_passes_prometheus_own_lint(daemon: Daemon) -> None:
     with Publisher("cam-1", daemon.inbox) as publisher, Worker("w", control=daemon.control) as worker:
-        publisher.publish(b"frame")
-        assert worker.read(timeout=10) is not None
+        exchange(publisher, worker)
         assert lint(daemon.scrape().text) == ""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from supplierd_client import Publisher, Worker
 
-from tests.support.daemon import Daemon, free_port
+from tests.support.daemon import Daemon, exchange, free_port
 from tests.support.waiting import wait_for
 
 Daemons = Callable[..., Daemon]
@@ -29,9 +29,7 @@ def test_a_second_daemon_fails_at_once_and_says_who_is_there(daemons: Daemons, h
     assert f"is in use by supplierd, pid {first.pid}: stop that daemon, or choose another --runtime-dir" in said
     assert first.running
     with Publisher("cam-1", first.inbox) as publisher, Worker("w", control=first.control) as worker:
-        publisher.publish(b"still served")
-        frame = worker.read(timeout=5)
-        assert frame is not None
+        exchange(publisher, worker)
 
 
 def test_the_sockets_of_a_killed_daemon_are_no_obstacle(daemons: Daemons) -> None:

@@ -83,8 +83,7 @@ def test_a_blocked_read_goes_on_waiting(daemon: Daemon) -> None:
         assert reader.is_alive()
         daemon.start()
         daemon.wait_for_state("w", "waiting")
-        with Publisher("cam-1", daemon.inbox) as publisher:
-            publisher.publish(b"after the restart")
+        with Publisher("cam-1", daemon.inbox) as publisher, Background(lambda: publisher.publish(b"frame"), every=0.1):
             reader.join(10)
         assert got
         assert got[0] is not None

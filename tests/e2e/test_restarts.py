@@ -58,7 +58,7 @@ def test_a_killed_publisher(daemon: Daemon, capture: Captures, actor: Actors) ->
     snapshot = daemon.snapshot()
     assert_adds_up(snapshot)
     assert snapshot.streams[0].published >= old["seq"] + 5
-    assert len(daemon.logged("stream has a new publisher")) == 2
+    wait_for(lambda: len(daemon.logged("stream has a new publisher")) == 2, "both publishers to be logged")
 
 
 def test_a_killed_worker(daemon: Daemon, capture: Captures, actor: Actors) -> None:

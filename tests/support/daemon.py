@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from supplierd_client import Worker
+from supplierd_client import Frame, Publisher, Worker
 
 from supplierd.core.snapshot import MailboxSnapshot, Snapshot, StreamSnapshot, WorkerSnapshot
 from supplierd.transport.monitor import Monitor
@@ -26,6 +26,8 @@ from tests.support.scrape import Scrape, scrape
 from tests.support.waiting import DEADLINE, wait_for
 
 ANSWER_WITHIN: Final = 10.0
+AGAIN_AFTER: Final = 1.0
+"""Seconds after which a frame that did not come is taken for lost."""
 _PORTS: Final = list(range(20_000, 32_000))
 _INHERITED: Final = {name: value for name, value in os.environ.items() if not name.startswith("SUPPLIERD_")}
 
@@ -246,6 +248,22 @@ class Daemon:
 
         return wait_for(there, f"{worker} to be {' or '.join(states)}")
 
+    def deliver(self, publisher: Publisher, payload: bytes) -> int:
+        """Publish until the newest frame is here; its number. Now and then libzmq's conflated receiver loses one."""
+
+        def arrived() -> bool:
+            found = self.stream(publisher.stream)
+            return found is not None and found.last_seq == publisher.published
+
+        def published() -> bool:
+            publisher.publish(payload)
+            with suppress(AssertionError):
+                return wait_for(arrived, deadline=AGAIN_AFTER)
+            return False
+
+        wait_for(published, "a frame to arrive")
+        return publisher.published
+
     def let_join(self, worker: Worker) -> None:
         """Have a worker of this process ask for a frame until its JOIN is here; there must be none for it."""
 
@@ -259,6 +277,16 @@ class Daemon:
     def settled(self, condition: Callable[[Snapshot], bool], what: str) -> Snapshot:
         """The first snapshot for which `condition` holds."""
         return wait_for(lambda: s if condition(s := self.snapshot()) else None, what)
+
+
+def exchange(publisher: Publisher, worker: Worker, payload: bytes = b"frame") -> Frame:
+    """Publish until the worker gets a frame. Now and then libzmq's conflated receiver loses one."""
+
+    def got() -> Frame | None:
+        publisher.publish(payload)
+        return worker.read(timeout=AGAIN_AFTER)
+
+    return wait_for(got, "a frame")
 
 
 def assert_adds_up(snapshot: Snapshot) -> None:

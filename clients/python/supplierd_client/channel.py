@@ -239,4 +239,4 @@ class Channel:
             return inline_payload(message, header)
         if self._arenas is None:
             raise ArenaUnavailableError(Reason.NOT_FOUND, "the daemon sent a descriptor over a network")
-        return self._arenas.lease(Descriptor(*header.arena)).bytes()
+        return self._arenas.frame(Descriptor(*header.arena))
