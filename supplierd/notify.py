@@ -24,6 +24,7 @@ class Notifier:
     Attributes:
         interval: seconds between two signs of life, a quarter of WatchdogSec; infinite where nobody watches.
         next_at: when the next one is due: seconds, of the clock that `alive` is called with.
+        is_ready: whether `ready` was called.
     """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
@@ -34,13 +35,13 @@ class Notifier:
         watchdog = self._address is not None and period.isdecimal() and int(period) > 0
         self.interval = int(period) / 1e6 / SIGNS_PER_PERIOD if watchdog else math.inf
         self.next_at = -math.inf if watchdog else math.inf
-        self._is_ready = False
+        self.is_ready = False
         self._status = ""
 
     def ready(self) -> None:
         """The service does its work from now on. Only the first call says so."""
-        if not self._is_ready:
-            self._is_ready = True
+        if not self.is_ready:
+            self.is_ready = True
             self._send("READY=1")
 
     def alive(self, now: float) -> None:

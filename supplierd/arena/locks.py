@@ -51,7 +51,11 @@ class LockFile:
 
     def try_read(self, slot: int) -> bool:
         """Take the slot for reading, without waiting. False: it is being written. Raises OSError."""
-        return self._try(_slot_request(F_RDLCK, slot))
+        try:  # as `_try`: this is done for each frame
+            fcntl(self.fd, F_OFD_SETLK, _slot_request(F_RDLCK, slot))
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
 
     def unlock(self, slot: int) -> None:
         """Let go of the slot; nothing happens once the file is closed, for then the kernel has done it."""

@@ -48,7 +48,7 @@ class _Arena:
             raise bad_descriptor(descriptor, f"the arena has {slots} slots of {slot_size} bytes from {slots_offset} on")
         if generation <= 0 or generation % 2:
             raise bad_descriptor(descriptor, "the generation of a frame is even and not 0")
-        if not (self.leases[slot] or self.locks.try_read(slot)):
+        if not self.leases[slot] and not self.locks.try_read(slot):
             return False
         self.leases[slot] += 1
         found = -1
@@ -208,7 +208,8 @@ class ArenaReader:
         self.close()
 
     def _hold(self, descriptor: Descriptor) -> tuple[_Arena, Region]:
-        self._check_open()
+        if self._closed or self._pid != os.getpid():
+            self._check_open()
         name = descriptor.arena
         try:
             with self._lock:

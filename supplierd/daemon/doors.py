@@ -11,6 +11,7 @@ from typing import Final
 
 from supplierd.core.bucket import TokenBucket
 from supplierd.logs import Repeating, event
+from supplierd.transport.control import ControlChannel
 from supplierd.transport.descriptors import Descriptors
 from supplierd.transport.listener import Listener
 from supplierd.transport.sockets import Socket, TransportError, Waiter, readable
@@ -56,9 +57,9 @@ class Doors:
         """Wait for the sockets that a listener has now; if it could not be bound, that is tried again at each tick."""
         for socket in self._sockets.get(listener, ()):
             self._waiter.remove(socket)
-        self._sockets[listener] = sockets = (listener.socket, listener.events)
-        for socket in sockets:
-            self._waiter.add(socket)
+        self._sockets[listener] = (listener.socket, listener.events)
+        self._waiter.add(listener.socket, patient=isinstance(listener, ControlChannel))
+        self._waiter.add(listener.events)
         if not listener.listening:
             self._shut_doors.add(listener)
 

@@ -54,11 +54,14 @@ class ControlChannel(Listener):
         if not readable(self.socket):
             return None
         try:
-            identity, *parts = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            identity = self.socket.recv(zmq.NOBLOCK)  # ROUTER puts it before every message
+            message = last = self.socket.recv(zmq.NOBLOCK, copy=False)
+            while last.more:
+                last = self.socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return None
-        user = user_of(parts[-1]) if self.secured else None
-        return Peer(self, identity.bytes, user), parts[0].bytes if len(parts) == 1 else None
+        user = user_of(last) if self.secured else None
+        return Peer(self, identity, user), message.bytes if message is last else None
 
     def send(self, peer: Peer, message: bytes) -> None:
         """Answer a peer; one that is gone, or does not read, is passed over."""

@@ -97,14 +97,20 @@ class Waiter:
 
     def __init__(self) -> None:
         self._poll = select.poll()
+        self._urgent = select.poll()
         self._sources: dict[int, Socket | int] = {}  # by descriptor
+        self._patient: set[Socket | int] = set()
         self._again: set[Socket | int] = set()
 
-    def add(self, source: Socket | int) -> None:
-        """Wait for this socket or file descriptor, too."""
+    def add(self, source: Socket | int, patient: bool = False) -> None:
+        """Wait for this socket or file descriptor, too; a patient one may be left alone for a moment by `gather`."""
         descriptor = source if isinstance(source, int) else int(source.get(zmq.FD))
         self._sources[descriptor] = source
         self._poll.register(descriptor, select.POLLIN)
+        if patient:
+            self._patient.add(source)
+        else:
+            self._urgent.register(descriptor, select.POLLIN)
         self._again.add(source)
 
     def remove(self, source: Socket | int) -> None:
@@ -112,6 +118,9 @@ class Waiter:
         for descriptor in [d for d, known in self._sources.items() if known is source]:
             del self._sources[descriptor]
             self._poll.unregister(descriptor)
+            if source not in self._patient:
+                self._urgent.unregister(descriptor)
+        self._patient.discard(source)
         self._again.discard(source)
 
     def again(self, source: Socket | int) -> None:
@@ -126,6 +135,11 @@ class Waiter:
             return {s for s in self._sources.values() if not isinstance(s, int) and readable(s)}
         ready.update(self._sources[descriptor] for descriptor, _ in signalled)
         return ready
+
+    def gather(self, ready: set[Socket | int], milliseconds: int) -> None:
+        """Where nothing but patient sources is ready, let more come to them, until the time is over or another is."""
+        if ready and ready <= self._patient:
+            ready.update(self._sources[descriptor] for descriptor, _ in self._urgent.poll(milliseconds))
 
 
 class StrangerCount:

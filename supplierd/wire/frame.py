@@ -50,6 +50,11 @@ _ITEM_SIZES: Final = {
 }
 """Bytes of an element by dtype: every plain number type that NumPy has."""
 _UINT64_MAX: Final = (1 << 64) - 1
+_ARENA_KEY: Final = msgpack.packb("arena")
+_KNOWN_HEADERS: Final = 64
+"""Headers that a decoder remembers: one for each stream and epoch, and in passing others of a stranger's making."""
+_KNOWN_BYTES: Final = 1024
+"""Of the longest of them."""
 
 UNPACK_ERRORS: Final = (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException)
 """Everything that msgpack.unpackb raises for bytes that are not one msgpack object."""
@@ -214,6 +219,55 @@ def decode(message: bytes | bytearray | memoryview) -> Header:
     )  # fmt: skip
 
 
+class Decoder:
+    """Reads the frames that one receiver gets. It says what `decode` says, for less: a header is nearly always that of
+    the frame before, but for the slot at its end, and what was found in order once is not unpacked again.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Header] = {}  # by the packed header, for one with a slot up to that
+
+    def decode(self, message: memoryview) -> Header:
+        """Read a frame message without copying its payload. Raises as `decode` does."""
+        size = len(message)
+        if size < PREFIX.size:
+            return decode(message)
+        magic, version, flags, header_size, seq, captured_wall, captured_mono = PREFIX.unpack_from(message)
+        end = PREFIX.size + header_size
+        offset = end + -end % ALIGNMENT
+        head, key, slot = bytes(message[PREFIX.size : end]), b"", b""
+        if flags:
+            head, key, slot = head.rpartition(_ARENA_KEY)
+        known = self._known.get(head)
+        if known is None or magic != MAGIC or version != VERSION or flags & ~FLAG_ARENA or not seq or size < offset:
+            header = decode(message)
+            self._learn(head, key + slot, header)
+            return header
+        arena, payload_size = None, size - offset
+        if flags:
+            try:
+                arena = _arena(msgpack.unpackb(slot, **UNPACK_LIMITS))
+            except UNPACK_ERRORS:
+                return decode(message)
+            payload_size = 0 if payload_size else arena.size
+        if payload_size <= 0 or (known.shape and payload_size != known.payload_size):
+            return decode(message)
+        return Header(
+            known.stream, known.epoch, known.boot, seq, captured_wall, captured_mono, known.unsent,
+            known.encoding, known.dtype, known.shape, known.metadata, arena, known.inline, offset, payload_size,
+        )  # fmt: skip
+
+    def _learn(self, head: bytes, slot: bytes, header: Header) -> None:
+        """Remember a header that was found in order, unless it holds what the receiver's user may change."""
+        if header.metadata or len(head) > _KNOWN_BYTES:
+            return
+        if slot != (b"" if header.arena is None else _ARENA_KEY + msgpack.packb(header.arena)):
+            return  # the slot is not what stands last
+        if len(self._known) >= _KNOWN_HEADERS:
+            self._known.clear()
+        self._known[head] = header
+
+
 def check_array(dtype: str, shape: Sequence[int], size: int) -> None:
     """Check that a raw array of this type and shape has `size` bytes.
 
@@ -235,8 +289,12 @@ def _shape(shape: object, dtype: object, size: int) -> tuple[int, ...]:
 
 
 def _arena(value: object) -> ArenaRef:
-    if isinstance(value, list) and len(value) == 5 and isinstance(value[0], str) and all(map(_is_count, value[1:])):
-        return ArenaRef(*value)
+    if isinstance(value, list) and len(value) == 5 and isinstance(value[0], str):
+        for number in value[1:]:
+            if type(number) is not int or not 0 <= number <= _UINT64_MAX:
+                break
+        else:
+            return ArenaRef(*value)
     raise WireError("bad_header", "arena is not a list of file, slot, generation, offset and size")
 
 

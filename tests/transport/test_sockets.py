@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ import zmq
 
 from supplierd.transport import sockets
 from supplierd.transport.monitor import Monitor, NoAnswerError
-from supplierd.transport.sockets import Context, Socket, StrangerCount, open_socket
+from supplierd.transport.sockets import Context, Socket, StrangerCount, Waiter, open_socket
 from supplierd.wire.endpoints import ipc
 from tests.support.peers import ZMTP_1, Background, plain, raw_connection
 from tests.support.waiting import wait_for
@@ -152,3 +153,37 @@ def test_no_daemon_is_an_error_that_says_where(home: Path) -> None:
         with pytest.raises(NoAnswerError, match=r"no daemon answered on ipc://.*control\.sock within 0\.05 s"):
             monitor.snapshot(0.05)
     monitor.close()
+
+
+# --- waiting ---
+
+
+def took(waiter: Waiter, ready: set[Socket | int]) -> float:
+    began = time.monotonic()
+    waiter.gather(ready, 10_000)
+    return time.monotonic() - began
+
+
+def test_while_patient_sources_wait_an_urgent_one_is_heard_at_once() -> None:
+    patient, urgent = os.eventfd(1), os.eventfd(0)
+    try:
+        waiter = Waiter()
+        waiter.add(patient, patient=True)
+        waiter.add(urgent)
+        waiter.wait(0)  # both were new
+        ready = waiter.wait(10)
+        assert ready == {patient}
+        before = set(ready)
+        waiter.gather(ready, 0)
+        assert ready == before  # nothing else came
+        os.eventfd_write(urgent, 1)
+        assert took(waiter, ready) < 5
+        assert ready == {patient, urgent}
+        assert took(waiter, {urgent}) < 5  # it does not wait with an urgent one in hand
+        assert took(waiter, set()) < 5  # nor for nothing
+        waiter.remove(patient)
+        waiter.remove(urgent)
+        assert waiter.wait(0) == set()
+    finally:
+        os.close(patient)
+        os.close(urgent)

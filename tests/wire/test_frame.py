@@ -8,12 +8,12 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from supplierd.wire import WireError, frame
 from supplierd.wire.frame import ALIGNMENT, MAX_HEADER_BYTES, MAX_ITEMS, PREFIX, Header
-from tests.wire.strategies import counts, headers
+from tests.wire.strategies import arenas, counts, headers
 from tests.wire.vectors import FRAMES
 
 FIELDS: dict[str, Any] = {"stream": "cam-1", "epoch": 5, "boot": bytes(16), "encoding": "bytes"}
@@ -265,3 +265,67 @@ def test_an_inline_copy_has_the_same_header_whatever_its_metadata() -> None:
     read = frame.decode(message)
     copy = frame.decode(bytes(frame.inline_head(memoryview(message), read)) + b"pixels")
     assert copy == read._replace(arena=None)
+
+
+# --- the decoder that remembers ---------------------------------------------------------------------------------------
+
+
+def outcome(decode: Any, message: bytes) -> Header | str:
+    try:
+        header: Header = decode(memoryview(message))
+    except WireError as error:
+        return error.reason
+    return header
+
+
+@settings(deadline=None)
+@given(st.lists(headers, min_size=1, max_size=3), st.data())
+def test_a_decoder_says_what_decode_says(kinds: list[Header], data: st.DataObject) -> None:
+    """Whatever it has seen before: streams in turn, slots, damage at any byte, another length."""
+    decoder = frame.Decoder()
+    for number in range(1, 13):
+        header = data.draw(st.sampled_from(kinds))._replace(seq=number)
+        payload = data.draw(st.binary(max_size=4))
+        if header.encoding == "raw":
+            header = header._replace(dtype="|u1", shape=(data.draw(st.integers(1, 4)),))
+        if data.draw(st.booleans()):
+            header, payload = header._replace(arena=data.draw(arenas)), data.draw(st.sampled_from([b"", b"", b"x"]))
+        try:
+            message = bytearray(frame.encode_head(header) + payload)
+        except WireError:
+            assume(False)
+        if data.draw(st.booleans()):
+            message[data.draw(st.integers(0, len(message) - 1))] ^= data.draw(st.integers(1, 255))
+        cut = data.draw(st.sampled_from([None, None, -1]))
+        whole = bytes(message[:cut])
+        assert outcome(decoder.decode, whole) == outcome(frame.decode, whole)
+
+
+def test_a_decoder_remembers_what_repeats_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked = []
+
+    def decode(message: memoryview, really: Any = frame.decode) -> Any:
+        unpacked.append(message)
+        return really(message)
+
+    monkeypatch.setattr(frame, "decode", decode)
+    decoder = frame.Decoder()
+    ref = frame.ArenaRef("cam-1-0123456789abcdef.arena", 3, 4, 4096, 4)
+    slots = [HEADER._replace(arena=ref._replace(slot=slot, generation=2 * slot), seq=slot + 1) for slot in range(9)]
+    for header in [*slots, *(HEADER._replace(seq=seq) for seq in range(1, 9))]:
+        message = memoryview(frame.encode_head(header) + (b"" if header.arena else b"abcd"))
+        assert decoder.decode(message) == frame.decode(message)
+    assert len(unpacked) == len(slots) + 8 + 2  # those of the comparison, and the first of each kind
+    mine = pack({**FIELDS, "metadata": {"counter": 1}})
+    assert decoder.decode(memoryview(mine)).metadata is not decoder.decode(memoryview(mine)).metadata
+
+
+def test_a_stranger_cannot_fill_a_decoders_memory() -> None:
+    decoder = frame.Decoder()
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            decoder.decode(memoryview(pack({**FIELDS, "stream": f"cam-{number}", "encoding": "e" * 32})))
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()

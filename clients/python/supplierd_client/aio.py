@@ -46,6 +46,7 @@ class AsyncWorker:
             runtime_dir=runtime_dir,
             key=key,
             server_key=server_key,
+            by_descriptor=True,
         )
         self._notifier = Notifier()
         self._lock = asyncio.Lock()
@@ -69,7 +70,7 @@ class AsyncWorker:
         async with self._lock:
             if self._closing:
                 return None
-            self._channel.ask()
+            self._channel.ask(time.monotonic())
             self._notifier.ready()
             loop = asyncio.get_running_loop()
             watched: list[Source] = []
@@ -77,8 +78,8 @@ class AsyncWorker:
             try:
                 while not self._closing:
                     self._something.clear()
-                    frame = self._channel.step()
                     now = time.monotonic()
+                    frame = self._channel.step(now)
                     self._notifier.alive(now)
                     if frame is not None or over:
                         return frame

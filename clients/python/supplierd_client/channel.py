@@ -43,7 +43,13 @@ log = logging.getLogger("supplierd_client")
 class Channel:
     """One worker's control socket, frame socket and session. For one thread at a time.
 
-    Args: as those of Worker.
+    Args: as those of Worker, and
+        by_descriptor: whether its sources are waited for by their descriptors.
+
+    Attributes:
+        ask: the user wants a frame. Takes the time: seconds, monotonic.
+        sources: what to wait for: when a source is readable, set its `more` and call `step`. There is nothing to wait
+            for while a source has `more`. The list is another one when the sources are.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class Channel:
         runtime_dir: str | os.PathLike[str] | None,
         key: str | os.PathLike[str] | None,
         server_key: str | os.PathLike[str] | None,
+        by_descriptor: bool = False,
     ) -> None:
         check_name("worker", name)
         if isinstance(streams, str) or not streams:
@@ -85,35 +92,34 @@ class Channel:
         self._arenas = ArenaReader(arena_directory(base)) if base is not None else None
         self._access = ArenaAccess(name, self.endpoint)
         self._session = Session(join, max_age, self._access.why_not)
+        self.ask = self._session.ask
         self._pruned_at = time.monotonic()
         self._held: tuple[Frame, wire.Header] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._frames: Source | None = None
         self._frames_endpoint = ""
+        self._decode = wire.Decoder().decode
+        self._by_descriptor = by_descriptor
         try:
-            self._control = Source(connect(self._context, zmq.DEALER, self.endpoint, keys=self._keys))
+            socket = connect(self._context, zmq.DEALER, self.endpoint, keys=self._keys)
         except ValueError:
             self._context.term()
             raise
-        self._sources = [self._control]
+        self._control = Source(socket, by_descriptor)
+        self.sources = [self._control]
 
     @property
     def next_at(self) -> float:
         """When `step` must be called again, if nothing arrives before: seconds, monotonic."""
         return self._session.next_at
 
-    def ask(self) -> None:
-        """The user wants a frame."""
-        self._session.ask(time.monotonic())
-
-    def step(self) -> Frame | None:
+    def step(self, now: float) -> Frame | None:
         """Do all that can be done without waiting; the frame to hand out, if there is one.
 
         Raises:
             ClientError: the session has ended.
         """
         session, frame = self._session, None
-        now = time.monotonic()
         if now >= session.next_at:
             self._speak(now)
         if self._control.more:
@@ -121,18 +127,10 @@ class Channel:
         if session.error is not None:
             raise session.error
         if self._held is not None or (self._frames is not None and self._frames.more):
-            frame = self._take()
+            frame = self._take(now)
         if session.endpoint != self._frames_endpoint:
             self._follow(session.endpoint)
         return frame
-
-    @property
-    def sources(self) -> list[Source]:
-        """What to wait for: when a source's descriptor is readable, set its `more` and call `step`.
-
-        There is nothing to wait for while a source has `more`. The list is another one when the sources are.
-        """
-        return self._sources
 
     def close(self) -> None:
         """Take leave and disconnect."""
@@ -181,31 +179,30 @@ class Channel:
         if endpoint:
             target = reachable(endpoint, self.endpoint)
             try:
-                self._frames = Source(connect(self._context, zmq.PULL, target, keys=self._keys))
+                self._frames = Source(connect(self._context, zmq.PULL, target, keys=self._keys), self._by_descriptor)
             except ValueError as error:
                 log.warning("no frames can come: %s", error)
         self._frames_endpoint = endpoint
-        self._sources = [self._control] if self._frames is None else [self._control, self._frames]
+        self.sources = [self._control] if self._frames is None else [self._control, self._frames]
 
-    def _take(self) -> Frame | None:
+    def _take(self, now: float) -> Frame | None:
         """The frame to hand out: the one that was held back, or one that has arrived."""
         session, held = self._session, self._held
         if held is not None and session.released is not None:
             self._held = None
             frame, header = held
             frame.age = age_of(header)
-            if session.released and session.take_held(header.captured_mono, frame.age, time.monotonic()):
+            if session.released and session.take_held(header.captured_mono, frame.age, now):
                 return frame
         while self._frames is not None and self._frames.more and (message := self._frames.receive()) is not None:
-            arrived = self._arrived(message)
+            arrived = self._arrived(message.buffer, now)
             if arrived is not None:
                 return arrived
         return None
 
-    def _arrived(self, message: zmq.Frame) -> Frame | None:
-        now = time.monotonic()
+    def _arrived(self, message: memoryview, now: float) -> Frame | None:
         try:
-            header = wire.decode(message.buffer)
+            header = self._decode(message)
         except WireError:
             return None  # not of this daemon's making; the open demand is repeated
         identity, age = FrameId(header.stream, header.epoch, header.seq), age_of(header)
@@ -213,7 +210,7 @@ class Channel:
         if not self._session.expects_frame:
             return None
         try:
-            frame = Frame(header, self._payload(header, message.buffer), age)
+            frame = Frame(header, self._payload(header, message), age)
         except StaleDescriptorError:
             self._session.discard(identity, "stale_descriptor", age, now)
             return None

@@ -13,6 +13,7 @@ from supplierd.wire.endpoints import machine_boot_id
 ELEMENT_ALIGNMENT: Final = 8
 """Bytes. ZeroMQ puts messages over 8 KiB at a multiple of it, smaller ones anywhere in its receive buffer."""
 
+_BYTE: Final = "|u1"
 _BOOT = machine_boot_id()
 
 
@@ -44,15 +45,20 @@ class Frame:
     lives. A worker that keeps many frames keeps their slots: `supplierd stats` shows how many each one holds.
     """
 
-    __slots__ = ("_header", "age", "array", "data")
+    __slots__ = ("_bytes", "_header", "age", "array")
 
     def __init__(self, header: wire.Header, array: npt.NDArray[np.uint8], age: float) -> None:
         self._header = header
         self.age = age
+        self._bytes = array
         self.array: npt.NDArray[Any] = array
-        self.data = array.data
-        if header.encoding == wire.RAW:
-            self.array = array.view(header.dtype).reshape(header.shape)
+        if header.shape:
+            self.array = (array if header.dtype == _BYTE else array.view(header.dtype)).reshape(header.shape)
+
+    @property
+    def data(self) -> memoryview:
+        """The bytes."""
+        return self._bytes.data
 
     @property
     def stream(self) -> str:
@@ -91,9 +97,8 @@ class Frame:
 
     def release(self) -> None:
         """Let go of the frame now; `array` and `data` become empty. What other arrays still view stays as it is."""
-        self.array = np.empty(0, np.uint8)
+        self.array = self._bytes = np.empty(0, np.uint8)
         self.array.flags.writeable = False
-        self.data = self.array.data
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.array.shape))

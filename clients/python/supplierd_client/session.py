@@ -148,12 +148,12 @@ class Session:
         if now < self.next_at:
             return None
         self.next_at = now + REPEAT_AFTER
+        if self.state is State.ASKING and self.welcome is not None:
+            self.next_at = now + max(self.welcome.repeat_after, RETRY_UNSENT)
+            return control.encode_demand(self.welcome.session, self._number, self._settled, self.leases)
         match self.state:
             case State.JOINING:
                 return control.encode(self._join_message())
-            case State.ASKING if self.welcome is not None:
-                self.next_at = now + max(self.welcome.repeat_after, RETRY_UNSENT)
-                return control.encode(control.Demand(self.welcome.session, self._number, self._settled, self.leases))
             case State.CHECKING if self.welcome is not None and self._under_way_since is None:
                 self._under_way_since = now
                 self.next_at = now + self._lost_after
@@ -214,7 +214,7 @@ class Session:
             now: seconds, monotonic.
         """
         checked = self.state is State.CHECKING
-        if not self.expects_frame:
+        if not checked and self.state is not State.ASKING:
             return Verdict.DROP
         self._lost_after = LOST_AFTER
         self._under_way_since = None
@@ -280,7 +280,7 @@ class Session:
 
     def _finish_processing(self, now: float) -> None:
         if self._handed_at and self._settled is not None:
-            self._settled = self._settled._replace(processing=round((now - self._handed_at) * 1e9))
+            self._settled = control.Settled(*self._settled[:-1], processing=round((now - self._handed_at) * 1e9))
             self._handed_at = 0.0
 
     def _welcomed(self, message: control.Welcome, now: float) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -101,40 +100,52 @@ def connect(
     return socket
 
 
-_POLLIN: Final = int(zmq.POLLIN)  # a plain number: the enumeration's & costs a microsecond
+_POLLIN: Final = int(zmq.POLLIN)  # plain numbers: an enumeration's & costs a microsecond
+_NOBLOCK: Final = int(zmq.NOBLOCK)
 
 
 class Source:
-    """A socket to receive from, watched through its descriptor, which saves most system calls of zmq_poll.
+    """A socket to receive from.
 
-    libzmq's descriptor tells of changes only: after a signal the socket must be received from until nothing is left, or
-    the next message comes without one. A send may swallow a signal, so after a wait in vain `more` is set, too.
+    Whoever waits with zmq_poll is told of all that is there, and takes one message at a time. A descriptor tells of
+    changes only: after its signal the socket must be received from until nothing is left, or the next message comes
+    without one. A send may swallow a signal, so after a wait in vain `more` is set, too.
+
+    Args:
+        socket: the ZeroMQ socket.
+        by_descriptor: whether it is the descriptor that is waited for.
 
     Attributes:
-        socket: the ZeroMQ socket.
         descriptor: becomes readable when something may have arrived.
         more: whether something may be there.
     """
 
-    __slots__ = ("descriptor", "more", "socket")
+    __slots__ = ("_by_descriptor", "_events", "_receive", "_send", "descriptor", "more", "socket")
 
-    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+    def __init__(self, socket: "zmq.Socket[bytes]", by_descriptor: bool) -> None:
         self.socket = socket
         self.descriptor = int(socket.get(zmq.FD))
         self.more = True
+        self._by_descriptor = by_descriptor
+        self._events, self._receive, self._send = socket.get, socket.recv, socket.send  # looked up once: it is slow
 
     def receive(self) -> zmq.Frame | None:
         """The next message; None where nothing is left."""
-        if int(self.socket.get(zmq.EVENTS)) & _POLLIN:  # costs less than the exception of a receive in vain
-            with suppress(zmq.Again):  # the message may go with its sender in between
-                return self.socket.recv(zmq.NOBLOCK, copy=False)
-        self.more = False
-        return None
+        if not self._by_descriptor:
+            self.more = False
+        elif not int(self._events(zmq.EVENTS)) & _POLLIN:  # costs less than the exception of a receive in vain
+            self.more = False
+            return None
+        try:
+            return self._receive(_NOBLOCK, False)
+        except zmq.Again:  # the message may have gone with its sender
+            self.more = False
+            return None
 
     def send(self, message: bytes) -> bool:
         """Send a message; False where there is no connection for it."""
         try:
-            self.socket.send(message, zmq.NOBLOCK)
+            self._send(message, _NOBLOCK)
         except zmq.Again:
             return False
         return True

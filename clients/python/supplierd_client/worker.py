@@ -4,19 +4,26 @@ All protocol is in session.py; here are the waiting and the threads. Whoever hol
 from another thread wakes the reader through an event descriptor, and closes the sockets when it has let go.
 """
 
+import math
 import os
-import select
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self
+
+import zmq
 
 from supplierd.notify import Notifier
 from supplierd_client.channel import Channel
 from supplierd_client.frame import Frame
 from supplierd_client.sockets import ProcessGuard, Source
+
+_NEVER: Final = float("inf")
+_POLLIN: Final = int(zmq.POLLIN)
+_LONGEST_WAIT: Final = (1 << 31) - 1
+"""Milliseconds, as a C int has room for."""
 
 
 class Worker:
@@ -64,8 +71,8 @@ class Worker:
         self._closing = False
         self._reader = self._closer = 0  # the threads that are in `read` and in `close`
         self._notifier = Notifier()
-        self._sources: list[Source] = []  # those that `_poll` knows
-        self._poll = select.poll()
+        self._sources: list[Source] = []  # those that `_awaited` has the sockets of
+        self._awaited: list[Any] = []
         self._channel = Channel(
             name,
             streams,
@@ -93,7 +100,7 @@ class Worker:
             ForkedError: called in a forked child.
         """
         self._guard.check()
-        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        deadline = _NEVER if timeout is None else time.monotonic() + timeout
         if not self._lock.acquire(timeout=-1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)):
             return None  # another thread has been reading all the time
         try:
@@ -107,33 +114,35 @@ class Worker:
 
     def _read(self, deadline: float) -> Frame | None:
         channel, notifier = self._channel, self._notifier
-        channel.ask()
-        notifier.ready()
+        now = time.monotonic()
+        channel.ask(now)
+        if not notifier.is_ready:
+            notifier.ready()
         over = False
         while not self._closing:
-            frame = channel.step()
-            now = time.monotonic()
-            notifier.alive(now)
+            frame = channel.step(now)
+            if now >= notifier.next_at:
+                notifier.alive(now)
             if frame is not None or over:
                 return frame
-            self._wait(min(channel.next_at, notifier.next_at, deadline) - now)
-            over = time.monotonic() >= deadline  # after the last look, which the shortest read takes, too
+            self._wait(min(channel.next_at, notifier.next_at, deadline), now)
+            now = time.monotonic()
+            over = now >= deadline  # after the last look, which the shortest read takes, too
         return None
 
-    def _wait(self, seconds: float) -> None:
-        """Until something arrives, this worker is closed, or the time is over."""
+    def _wait(self, until: float, now: float) -> None:
+        """Until something arrives, this worker is closed, or the time has come."""
         sources = self._channel.sources
         if sources is not self._sources:
-            self._sources, self._poll = sources, select.poll()
-            self._poll.register(self._wake, select.POLLIN)
+            self._sources = sources
+            self._awaited = [(self._wake, _POLLIN), *((source.socket, _POLLIN) for source in sources)]
+        milliseconds = -1 if until == _NEVER else 0
+        if now < until < _NEVER:
+            milliseconds = min(math.ceil((until - now) * 1e3), _LONGEST_WAIT)
+        for readable, _ in zmq.zmq_poll(self._awaited, milliseconds):
             for source in sources:
-                self._poll.register(source.descriptor, select.POLLIN)
-        for source in sources:
-            if source.more:
-                return
-        signalled = self._poll.poll(None if seconds == float("inf") else max(0.0, seconds * 1e3))
-        for source in sources:
-            source.more = not signalled or any(source.descriptor == descriptor for descriptor, _ in signalled)
+                if source.socket is readable:
+                    source.more = True
 
     @property
     def closed(self) -> bool:
