@@ -26,8 +26,8 @@ from supplierd_client.errors import LoanError
 from supplierd_client.sockets import local_directory
 
 SHARED_FROM: Final = 32 * 1024
-"""Bytes from which a payload goes through shared memory by default: where it begins to cost no more than inline. At
-1 MiB and 4 workers it saves a quarter of the CPU and two fifths of the age (`python benchmarks/lanes.py --only sizes`)."""
+"""Bytes from which a payload goes through shared memory by default: where it begins to cost no more than inline. With
+1 MiB and 4 workers it saves a quarter of the CPU, two fifths of the age (`python benchmarks/lanes.py --only sizes`)."""
 RETRY_AFTER: Final = 1.0
 
 log = logging.getLogger("supplierd_client")
