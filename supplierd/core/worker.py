@@ -152,6 +152,14 @@ class Worker:
                 chosen = mailbox
         return chosen
 
+    def windowed(self) -> tuple[int, int]:
+        """Promised and dropped frames of all its streams over the drop window."""
+        promised = dropped = 0
+        for mailbox in self.mailboxes.values():
+            some_promised, some_dropped = mailbox.windowed()
+            promised, dropped = promised + some_promised, dropped + some_dropped
+        return promised, dropped
+
     def overdue(self, now: float) -> bool:
         """Whether frames have waited for it for idle_after, and it took none in that time."""
         if self.state is not State.BUSY:

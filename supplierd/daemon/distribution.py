@@ -15,7 +15,7 @@ from supplierd.core import snapshot
 from supplierd.core.access import Grant, Role, workers_of
 from supplierd.core.stream import Frame
 from supplierd.core.supplier import Delivery, FrameRefusedError, Supplier
-from supplierd.core.worker import State
+from supplierd.daemon.changes import Changes
 from supplierd.daemon.dialogue import Dialogue
 from supplierd.daemon.doors import Doors
 from supplierd.daemon.guard import Guard
@@ -104,8 +104,7 @@ class Distribution:
         )
         if gatekeeper is not None:
             self._waiter.add(gatekeeper.socket)
-        self._conditions: dict[str, str] = {}
-        self._epochs: dict[str, int] = {}
+        self._changes = Changes(supplier)
 
     def add_push_link(self, worker_name: str, link: Link) -> None:
         """Feed a configured push worker through `link`, whenever a peer is there."""
@@ -295,32 +294,9 @@ class Distribution:
         if strangers:
             self.supplier.rejected["no_handshake"] += strangers
             self._repeating.event("stranger", now, "connection without a handshake refused", count=strangers)
-        self._log_changes(now)
+        self._changes.log(now)
 
     def _lose(self, session: Session, now: float) -> None:
         """A worker's connection is gone."""
         self._sessions.close(session.worker.name)
         self.supplier.disconnected(session.worker, now)
-
-    def _log_changes(self, now: float) -> None:
-        for worker in self.supplier.workers.values():
-            quiet = worker.state in (State.WAITING, State.BUSY)
-            condition = "active" if quiet else worker.state.value
-            before = self._conditions.get(worker.name, State.GONE.value)
-            self._conditions[worker.name] = condition
-            if condition != before and not (condition == State.GONE.value and not worker.following):
-                level = logging.INFO if quiet else logging.WARNING
-                event(log, level, f"worker {condition}", worker=worker.name, before=before)
-        for stream in self.supplier.streams.values():
-            if stream.epoch != self._epochs.get(stream.name, 0):
-                self._epochs[stream.name] = stream.epoch
-                event(log, logging.INFO, "stream has a new publisher", stream=stream.name, epoch=stream.epoch)
-            silent = stream.last_frame_at is not None and (
-                now - stream.last_frame_at >= self.supplier.settings.stream_timeout
-            )
-            condition = "silent" if silent else "live"
-            before = self._conditions.get(f"stream {stream.name}", "live")
-            self._conditions[f"stream {stream.name}"] = condition
-            if condition != before:
-                level = logging.WARNING if silent else logging.INFO
-                event(log, level, f"stream {condition}", stream=stream.name, last_seq=stream.last_seq)

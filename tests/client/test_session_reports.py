@@ -224,6 +224,18 @@ def test_patience_doubles_up_to_its_limit_and_a_frame_resets_it() -> None:
     assert waits(scripted, 1000.0) == pytest.approx(LOST_AFTER + 1.0)
 
 
+def test_a_link_that_needs_long_for_each_frame_loses_none_of_its_sessions() -> None:
+    """What the last frame took is the measure for the next one."""
+    scripted = Scripted().asking()
+    waits(scripted, 1000.0)
+    scripted.joined()
+    for _ in range(5):
+        waits(scripted, LOST_AFTER + 1.0)
+        assert scripted.gets() is Verdict.TAKE
+        scripted.session.ask(scripted.now)
+    assert scripted.state is State.ASKING
+
+
 def test_a_recheck_without_answer_doubles_the_patience_too() -> None:
     scripted = Scripted().checking()
     scripted.sends()

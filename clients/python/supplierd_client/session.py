@@ -22,8 +22,8 @@ RETRY_UNSENT: Final = 0.05
 REPEAT_AFTER: Final = 1.0
 """Seconds until an unanswered message is repeated; the daemon's WELCOME may say otherwise for demands."""
 LOST_AFTER: Final = 2.0
-"""Seconds after which a frame that was sent, and did not come, is given up at first; doubled each time, so that a link
-that needs longer than this for one frame still gets it through."""
+"""Seconds after which a frame that was sent, and did not come, is given up at least. Doubled each time that one is, and
+twice what the last one took: a link that needs longer than this for one frame still gets all of them through."""
 LOST_AFTER_MAX: Final = 64.0
 PACE_MARGIN: Final = 0.020
 """Seconds by which a frame may exceed its stream's interval: scheduling on a busy machine."""
@@ -216,7 +216,8 @@ class Session:
         checked = self.state is State.CHECKING
         if not checked and self.state is not State.ASKING:
             return Verdict.DROP
-        self._lost_after = LOST_AFTER
+        took = 0.0 if self._under_way_since is None else now - self._under_way_since
+        self._lost_after = min(max(LOST_AFTER, 2 * took), LOST_AFTER_MAX)
         self._under_way_since = None
         if self._max_age is not None and age > self._max_age:
             self.discard(identity, "expired", age, now)
