@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import IO, Any, Final, Self, TypeVar
 
 from supplierd.core.snapshot import Snapshot
 from supplierd.transport.monitor import Monitor, NoAnswerError
@@ -39,11 +39,11 @@ def until(condition: Callable[[], _T], what: str, deadline: float = DEADLINE) ->
 
 
 class Part:
-    """A process that plays a part. `words` is what it has said so far."""
+    """A process that plays a part. `words` is what it has said so far; `errors` is a file for its standard error."""
 
-    def __init__(self, program: str, name: str, arguments: dict[str, Any]) -> None:
+    def __init__(self, program: str, name: str, arguments: dict[str, Any], errors: IO[bytes] | None = None) -> None:
         command = [sys.executable, program, "part", name, json.dumps(arguments)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         self.words: list[dict[str, Any]] = []
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -60,8 +60,12 @@ class Part:
 
     def go(self) -> None:
         """Let it begin: a part that waits for a line gets one."""
+        self.tell("go")
+
+    def tell(self, line: str) -> None:
+        """Send it a line."""
         assert self.process.stdin is not None
-        self.process.stdin.write(b"go\n")
+        self.process.stdin.write(f"{line}\n".encode())
         self.process.stdin.flush()
 
     def end(self) -> dict[str, Any]:
@@ -84,7 +88,7 @@ class Part:
     def _listen(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if line.endswith(b"\n"):  # a kill can cut the last one
+            if line.endswith(b"\n") and line.startswith(b"{"):  # a kill can cut the last one, a library can chatter
                 self.words.append(json.loads(line))
 
 
