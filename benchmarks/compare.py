@@ -18,7 +18,7 @@ from typing import Any, Final
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the workers are forked after NumPy is imported
 
-from peers.cell import medians, measure
+from peers.cell import measure, medians
 from peers.parts import publish, work
 from peers.registry import SYSTEMS
 from peers.report import markdown

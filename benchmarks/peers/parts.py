@@ -8,10 +8,12 @@ was published and got goes into files of the run's folder; `counts` there tells 
 import json
 import os
 import select
+import signal
 import struct
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,13 +83,17 @@ def work(system: str, place: dict[str, Any], pauses: list[float]) -> None:
             try:
                 one_worker(system, where, index, pauses[index])
                 status = 0
+            except BaseException:  # said here, as nobody above may run: this is a fork
+                traceback.print_exc()
             finally:
                 sys.stderr.flush()
                 os._exit(status)
         pids.append(pid)
     say(pids=pids)
-    for pid in pids:
-        os.waitpid(pid, 0)
+    for index, pid in enumerate(pids):
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status not in (0, -signal.SIGALRM):
+            print(f"worker {index} ended with status {status}", file=sys.stderr, flush=True)
 
 
 def one_worker(system: str, place: Place, index: int, pause: float) -> None:
@@ -133,9 +139,7 @@ def one_worker(system: str, place: Place, index: int, pause: float) -> None:
 
 
 def leave(close: Any) -> None:
-    """Close, and end the process even where the library hangs."""
-    timer = threading.Timer(ENDS_WITHIN, os._exit, (0,))
-    timer.daemon = True
-    timer.start()
+    """Close, and end the process even where the library hangs, with Python's lock or without."""
+    signal.setitimer(signal.ITIMER_REAL, ENDS_WITHIN)  # nobody handles its signal: it ends the process
     close()
     os._exit(0)

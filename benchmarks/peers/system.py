@@ -76,7 +76,7 @@ class Sender(ABC):
         """Frames that it says were dropped so far; None: it cannot say."""
         return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most need not)
         """End it."""
 
 
@@ -111,7 +111,7 @@ class Receiver(ABC):
         """Frames that it says were dropped so far; None: it cannot say."""
         return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """End it."""
 
 
@@ -151,7 +151,7 @@ class System(ABC):
     def receiver(self, place: Place, index: int) -> Receiver:
         """The side of worker number `index`, ready to receive."""
 
-    def warm(self) -> None:
+    def warm(self) -> None:  # noqa: B027
         """Import what the workers need, before they are forked."""
 
 

@@ -72,7 +72,6 @@ class EcalReceiver(Receiver):
         self._subscriber.set_receive_callback(called)
         while not ended():
             time.sleep(0.1)
-        self._subscriber.remove_receive_callback()
 
     def close(self) -> None:
         """End it."""
@@ -115,4 +114,8 @@ def _of(ecal: Any, zero_copy: bool) -> Any:
     return config
 
 
-ECAL = (Ecal("ecal", "shared memory layer, callback, registration by shared memory", zero_copy=False),)
+_COMMON = "shared memory layer, worked on in the callback, registration by shared memory"
+ECAL = (
+    Ecal("ecal", _COMMON, zero_copy=False),
+    Ecal("ecal-zero-copy", f"{_COMMON}; zero_copy_mode", zero_copy=True),
+)

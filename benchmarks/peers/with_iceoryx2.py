@@ -5,6 +5,7 @@ Python's `as_memory_view` is a view on the memory itself, so that a frame is len
 
 import ctypes
 import importlib.metadata
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -99,13 +100,15 @@ class IceoryxReceiver(Receiver):
         self._subscriber = frames.subscriber_builder().buffer_size(1).create()
         self._listener = wakes.listener_builder().create()
         self._wait = iox2.Duration.from_millis(WAIT_MS)
+        self._interrupted = iox2.ListenerWaitError  # as a worker that was stopped and goes on
         self._sample: Any = None
 
     def receive(self) -> Picture | None:
         """The newest sample, held until the next call."""
         self._sample = self._subscriber.receive()
         if self._sample is None:
-            self._listener.timed_wait(self._wait)
+            with suppress(self._interrupted):
+                self._listener.timed_wait(self._wait)
             self._sample = self._subscriber.receive()
         return None if self._sample is None else view(self._sample.payload(), self._place)
 

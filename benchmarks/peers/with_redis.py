@@ -88,7 +88,9 @@ class Redis(System):
 
     def version(self) -> str:
         """Of server and client."""
-        words = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=False).stdout.split()
+        words = subprocess.run(
+            ["redis-server", "--version"], capture_output=True, text=True, check=False
+        ).stdout.split()
         server = next((word[2:] for word in words if word.startswith("v=")), "")
         return f"redis-server {server}, redis-py {importlib.metadata.version('redis')}"
 

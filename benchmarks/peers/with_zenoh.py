@@ -51,6 +51,7 @@ class ZenohSender(CopyingSender):
         self._bytes = bytearray(place.size)
         self._own = np.frombuffer(self._bytes, np.uint8).reshape(place.shape)
         self._provider = None
+        self._refused = 0
         if shared_memory:
             self._provider = zenoh.shm.ShmProvider.default_backend(SLOTS * place.size + (1 << 20))
 
@@ -62,9 +63,17 @@ class ZenohSender(CopyingSender):
             return
         import zenoh
 
-        buffer = self._provider.alloc(len(self._bytes), zenoh.shm.GarbageCollect())
+        try:
+            buffer = self._provider.alloc(len(self._bytes), zenoh.shm.GarbageCollect())
+        except zenoh.ZError:  # somebody holds all of it; to wait would block the camera
+            self._refused += 1
+            return
         buffer[:] = self._bytes
         self._publisher.put(buffer)
+
+    def drops(self) -> int | None:
+        """Frames that found no memory; it does not know for whom."""
+        return self._refused if self._provider is not None else None
 
     def close(self) -> None:
         """End it."""
