@@ -4,7 +4,7 @@
     make bench-peers                                                installs the others, and runs them all
 
 Systems take turns, round by round; a figure is the median over the rounds. Results are written after each cell, and a
-second call with the same --json goes on where the first ended. A system that is not installed is listed with the reason.
+second call with the same --json goes on where the first ended. A system that is not installed is listed, with why.
 """
 
 import argparse
@@ -21,7 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the workers are forked aft
 from peers.cell import measure, medians
 from peers.parts import publish, work
 from peers.registry import SYSTEMS
-from peers.report import markdown
+from peers.report import markdown, paste
 from peers.works import WORKS
 from rig import play
 
@@ -102,8 +102,8 @@ def brief(row: dict[str, Any]) -> str:
     )
     if "after_stop_ms" in row:
         text += (
-            f"; slow {row.get('slow_age_p50_ms', 0):.0f} ms, after a stop {row['after_stop_ms'] or float('nan'):.1f} ms,"
-            f" neighbours {row['neighbours_share']:.0%}"
+            f"; slow {row.get('slow_age_p50_ms', 0):.0f} ms, after a stop {row['after_stop_ms'] or float('nan'):.1f} "
+            f"ms, neighbours {row['neighbours_share']:.0%}"
         )
     return text + (f", hung: {row['hung']}" if "hung" in row else "")
 
@@ -125,10 +125,13 @@ def run(systems: list[str], works: list[str], rounds: int, seconds: float, resul
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), help=f"of {', '.join(SYSTEMS)}")
+    usual = [name for name, system in SYSTEMS.items() if system.by_default]
+    parser.add_argument(
+        "--systems", nargs="+", default=usual, help=f"of {', '.join(SYSTEMS)} (default: {' '.join(usual)})"
+    )
     parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS))
     parser.add_argument("--rounds", type=int, default=2, help="of each steady work (default 2)")
-    parser.add_argument("--seconds", type=float, default=2.5, help="measured in each cell (default 2.5)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="measured in each cell (default 2)")
     parser.add_argument("--json", type=Path, help="write the figures to this file, and go on from it")
     parser.add_argument("--markdown", type=Path, help="write the tables to this file, too")
     parser.add_argument("--pictures", type=Path, help="draw the plots into this folder (needs matplotlib)")
@@ -143,8 +146,6 @@ def main() -> None:
     if options.markdown:
         options.markdown.write_text(text)
     if options.paste:
-        from peers.report import paste
-
         paste(options.paste, "compared", text)
     if options.pictures:
         from peers.plots import draw_comparison

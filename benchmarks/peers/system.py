@@ -7,6 +7,7 @@ are imported inside functions: the driver lists a system that is not installed w
 import importlib.util
 import shutil
 import socket
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,12 +123,14 @@ class System(ABC):
         name: on the command line and in results.
         settings: which ones were chosen, for the reader.
         leftovers: patterns of files in /dev/shm that it may leave behind: those new since the start are removed.
+        by_default: whether it is measured when no system is named.
         max_workers: more are not tried; None: any number.
     """
 
     name: str
     settings: str
     leftovers: tuple[str, ...] = ()
+    by_default: bool = True
     max_workers: int | None = None
 
     def missing(self) -> str | None:
@@ -158,12 +161,19 @@ class System(ABC):
 def lacks_module(*names: str) -> str | None:
     """Which Python modules are not installed."""
     lacking = [name for name in names if importlib.util.find_spec(name) is None]
-    return f"not installed: Python module {', '.join(lacking)}" if lacking else None
+    return f"not installed: Python module {', '.join(lacking)}{_why()}" if lacking else None
 
 
 def lacks_program(name: str) -> str | None:
     """Whether a program is not installed."""
-    return None if shutil.which(name) else f"not installed: program {name}"
+    return None if shutil.which(name) else f"not installed: program {name}{_why()}"
+
+
+def _why() -> str:
+    """What tools/peers-install noted, if it did."""
+    notes = Path(sys.prefix, "not-installed")
+    said = notes.read_text().split("\n") if notes.exists() else []
+    return "".join(f"; {line}" for line in said if line)
 
 
 def free_ports(count: int) -> list[int]:

@@ -85,6 +85,7 @@ class Ecal(System):
 
     def __init__(self, name: str, settings: str, *, zero_copy: bool) -> None:
         self.name, self.settings, self._zero_copy = name, settings, zero_copy
+        self.by_default = not zero_copy
 
     def missing(self) -> str | None:
         """Its module."""
@@ -117,5 +118,5 @@ def _of(ecal: Any, zero_copy: bool) -> Any:
 _COMMON = "shared memory layer, worked on in the callback, registration by shared memory"
 ECAL = (
     Ecal("ecal", _COMMON, zero_copy=False),
-    Ecal("ecal-zero-copy", f"{_COMMON}; zero_copy_mode", zero_copy=True),
+    Ecal("ecal-zero-copy", f"{_COMMON}; zero_copy_mode, in which readers hold up the publisher", zero_copy=True),
 )

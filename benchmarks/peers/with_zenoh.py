@@ -107,6 +107,7 @@ class Zenoh(System):
 
     def __init__(self, name: str, settings: str, *, shared_memory: bool) -> None:
         self.name, self.settings, self._shared_memory = name, settings, shared_memory
+        self.by_default = shared_memory
 
     def missing(self) -> str | None:
         """Its module."""

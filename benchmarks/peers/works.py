@@ -56,6 +56,6 @@ WORKS: Final[dict[str, Work]] = {
         Work("jpeg-mixed", "100 KB, one slow, one stopped", JPEG, 4, slow=True, stopped=True, once=True),
         Work("raw-mixed", "1080p raw, one slow, one stopped", FULL_HD, 4, slow=True, stopped=True, once=True),
         Work("jpeg-rate", "100 KB to 4, highest rate", JPEG, 4, fps=125.0, highest=True, once=True),
-        Work("raw-rate", "1080p raw to 4, highest rate", FULL_HD, 4, fps=30.0, highest=True, once=True),
+        Work("raw-rate", "1080p raw to 4, highest rate", FULL_HD, 4, fps=20.0, highest=True, once=True),
     )
 }
