@@ -71,17 +71,18 @@ bench: $(STAMP) ## speed: supplierd's lanes against raw pyzmq (4 minutes); ARGS 
 
 bench-peers: $(PEERS)/.installed ## speed: against imagezmq, NetGear, zenoh, iceoryx2, eCAL, GStreamer, Redis (20 minutes; see ARGS)
 	@$(PEERS)/bin/python benchmarks/compare.py --json $(MEASURED)/peers.json --markdown $(MEASURED)/peers.md \
-	    --pictures docs/pictures $(ARGS)
+	    --pictures docs/pictures --paste docs/performance.md $(ARGS)
 
 $(PEERS)/.installed: pyproject.toml requirements/peers.txt requirements/build.txt
 	@tools/peers-install $(PEERS) $(PYTHON)
 	@touch $@
 
 bench-growth: $(PEERS)/.installed ## speed: how cost grows with workers and size (6 minutes)
-	@$(PEERS)/bin/python benchmarks/growth.py --json $(MEASURED)/growth.json --pictures docs/pictures $(ARGS)
+	@$(PEERS)/bin/python benchmarks/growth.py --json $(MEASURED)/growth.json --pictures docs/pictures \
+	    --paste docs/performance.md $(ARGS)
 
 bench-scraping: $(STAMP) ## speed: whether scrapes change the age of frames (5 minutes)
-	@$(BIN)/python benchmarks/scraping.py --json $(MEASURED)/scraping.json $(ARGS)
+	@$(BIN)/python benchmarks/scraping.py --json $(MEASURED)/scraping.json --paste docs/performance.md $(ARGS)
 
 grafana: $(STAMP) ## the dashboard's file, out of tools/grafana/dashboard.py
 	@$(BIN)/python tools/grafana/dashboard.py

@@ -144,13 +144,14 @@ def main() -> None:
     print(text)
     print(f"took {(time.monotonic() - began) / 60:.1f} minutes", file=sys.stderr)
     if options.markdown:
+        options.markdown.parent.mkdir(parents=True, exist_ok=True)
         options.markdown.write_text(text)
-    if options.paste:
-        paste(options.paste, "compared", text)
     if options.pictures:
         from peers.plots import draw_comparison
 
         draw_comparison(results.medians(), options.pictures)
+    if options.paste:
+        paste(options.paste, "compared", text, "compared.png", "supplierd and its peers: age, CPU, recovery, pace")
 
 
 if __name__ == "__main__" and not play((publish, work)):

@@ -42,6 +42,8 @@ def tables(medians: dict[str, dict[str, dict[str, Any]]]) -> str:
     parts = []
     for kind, values, title in (("workers", WORKERS, str), ("size", SIZES, size_title)):
         lanes = [lane for lane in LANES if any(f"{kind}-{value}" in medians.get(lane, {}) for value in values)]
+        if not lanes:
+            continue
         heads = [
             f"{lane.removeprefix('supplierd-')} {what}" for lane in lanes for what in ("age p50 / p99 ms", "CPU s")
         ]
@@ -80,12 +82,12 @@ def main() -> None:
                     print(f"{name}, {lane}: {brief(row)}", file=sys.stderr, flush=True)
     text = tables(results.medians())
     print(text)
-    if options.paste:
-        paste(options.paste, "growth", text)
     if options.pictures:
         from peers.plots import draw_growth
 
         draw_growth(results.medians(), WORKERS, SIZES, options.pictures / "growth.png")
+    if options.paste:
+        paste(options.paste, "growth", text, "growth.png", "Age and CPU against the number of workers and the size")
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ OWN: Final = "#1f6fb4"
 OTHER: Final = "#8c8c8c"
 LANES: Final = {"supplierd-loan": "#0b3c6f", "supplierd-shm": "#1f6fb4", "supplierd-inline": "#e08214"}
 PANELS: Final = (
-    ("jpeg-8", "age", "100 KB at 30 fps to 8 workers: age, ms"),
-    ("raw-8", "age", "1080p raw at 30 fps to 8 workers: age, ms"),
-    ("jpeg-64", "age", "100 KB at 30 fps to 64 workers: age, ms"),
+    ("jpeg-8", "age", "100 KB at 30 fps to 8 workers: age p50 / p99, ms"),
+    ("raw-8", "age", "1080p raw at 30 fps to 8 workers: age p50 / p99, ms"),
+    ("jpeg-64", "age", "100 KB at 30 fps to 64 workers: age p50 / p99, ms"),
     ("raw-8", "cpu_s_per_1000", "1080p raw to 8: CPU s per 1000 frames delivered"),
     ("raw-mixed", "after_stop_ms", "1080p raw: age of the first frame after a 3 s stop, ms"),
-    ("raw-rate", "highest_fps", "1080p raw to 4: highest pace that holds, fps"),
+    ("raw-rate", "highest_fps", "1080p raw to 4: highest pace that holds, fps (more is better)"),
 )
 
 
@@ -62,15 +62,16 @@ def bars(axis: Any, rows: list[tuple[str, dict[str, Any]]], key: str) -> None:
                 end = row["age_p99_ms"]
                 axis.plot([value, end], [at, at], color="black", linewidth=1.0)
                 axis.plot([end], [at], marker="|", color="black", markersize=6)
-            axis.annotate(label(value), (end, at), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
+            said = f"{label(value)} / {label(end)}" if key == "age" else label(value)
+            axis.annotate(said, (end, at), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
         else:
             said = "not measured" if not row or "skipped" in row else "failed" if "error" in row else "does not hold"
             axis.annotate(said, (left, at), (4, 0), textcoords="offset points", va="center", fontsize=7.5, color="grey")
     axis.set_xscale("log")
     tallest = max([row.get("age_p99_ms", 0) if key == "age" else (row.get(first) or 0) for _, row in rows], default=1)
-    axis.set_xlim(left, max(tallest, left) * 2.5)
+    axis.set_xlim(left, max(tallest, left) * 4)
+    axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
-    axis.invert_yaxis()
     plain(axis.xaxis)
     axis.grid(axis="x", linewidth=0.4, color="#dddddd")
     axis.set_axisbelow(True)

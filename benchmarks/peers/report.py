@@ -140,8 +140,8 @@ def _notes(data: dict[str, Any], medians: Medians) -> str:
     return "\n".join(lines)
 
 
-def paste(document: Path, mark: str, text: str) -> None:
-    """Put text between the comments `begin MARK` and `end MARK` of a document.
+def paste(document: Path, mark: str, text: str, picture: str | None = None, caption: str = "") -> None:
+    """Put text between the comments `begin MARK` and `end MARK` of a document, and the picture where it was drawn.
 
     Raises:
         ValueError: it has no such marks.
@@ -151,4 +151,6 @@ def paste(document: Path, mark: str, text: str) -> None:
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise ValueError(f"{document} has no lines {begin.strip()} … {end}")
+    if picture is not None and (document.parent / "pictures" / picture).exists():
+        text = f"![{caption}](pictures/{picture})\n\n{text}"
     document.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{after}")
