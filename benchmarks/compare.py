@@ -4,7 +4,8 @@
     make bench-peers                                                installs the others, and runs them all
 
 Systems take turns, round by round; a figure is the median over the rounds. Results are written after each cell, and a
-second call with the same --json goes on where the first ended. A system that is not installed is listed, with why.
+second call with the same --json goes on where the first ended, and tries again what failed. A system that is not
+installed is listed, with why.
 """
 
 import argparse
@@ -30,11 +31,13 @@ LAYOUT: Final = 1
 
 
 def chosen(words: list[str]) -> list[str]:
-    """The systems that the words name: each a name, or what names begin with before a dash."""
-    names = [name for word in words for name in SYSTEMS if name == word or name.split("-")[0] == word]
-    unknown = [word for word in words if not any(name == word or name.split("-")[0] == word for name in SYSTEMS)]
-    if unknown:
-        sys.exit(f"unknown: {', '.join(unknown)}; systems are {', '.join(SYSTEMS)}")
+    """The systems that the words name: each a name, or else what names begin with before a dash."""
+    names = []
+    for word in words:
+        found = [word] if word in SYSTEMS else [name for name in SYSTEMS if name.split("-")[0] == word]
+        if not found:
+            sys.exit(f"unknown: {word}; systems are {', '.join(SYSTEMS)}")
+        names += found
     return list(dict.fromkeys(names))
 
 
@@ -50,6 +53,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def there(system: str) -> bool:
+    """Whether a system is known, and installed."""
+    return system in SYSTEMS and SYSTEMS[system].missing() is None
+
+
 class Results:
     """What was measured so far, and its file."""
 
@@ -61,6 +69,9 @@ class Results:
             if (found.get("layout"), found.get("seconds")) != (LAYOUT, seconds):
                 sys.exit(f"{path} was measured otherwise; move it away, or name another file with --json")
             self.data = found
+            for system, works in found["cells"].items():  # what failed, or was not installed then, is tried again
+                for rows in works.values():
+                    rows[:] = [row for row in rows if "error" not in row and not ("skipped" in row and there(system))]
 
     def rows(self, system: str, work_name: str) -> list[dict[str, Any]]:
         """Of one system on one work."""

@@ -12,6 +12,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 Medians = dict[str, dict[str, dict[str, Any]]]
@@ -92,11 +93,10 @@ def draw_growth(medians: Medians, workers: Sequence[int], sizes: Sequence[int], 
                 continue
             at = [value for value, _ in found]
             p50, p99 = ([row[f"age_{name}_ms"] for _, row in found] for name in ("p50", "p99"))
-            upper.plot(at, p50, marker="o", markersize=4, color=colour, label=f"{lane.removeprefix('supplierd-')} p50")
-            upper.plot(at, p99, linestyle=":", color=colour, label=f"{lane.removeprefix('supplierd-')} p99")
-            cpu = [row["cpu_s_per_1000"] for _, row in found]
-            lower.plot(at, cpu, marker="o", markersize=4, color=colour, label=lane.removeprefix("supplierd-"))
-        for axis, what in ((upper, "age, ms"), (lower, "CPU s per 1000 frames delivered")):
+            upper.plot(at, p50, marker="o", markersize=4, color=colour)
+            upper.plot(at, p99, linestyle=":", color=colour)
+            lower.plot(at, [row["cpu_s_per_1000"] for _, row in found], marker="o", markersize=4, color=colour)
+        for axis, what in ((upper, "age, ms: p50, dotted p99"), (lower, "CPU s per 1000 frames delivered")):
             axis.set_xscale("log")
             axis.set_yscale("log")
             axis.set_xlabel(title)
@@ -107,8 +107,9 @@ def draw_growth(medians: Medians, workers: Sequence[int], sizes: Sequence[int], 
             plain(axis.yaxis)
             axis.grid(linewidth=0.4, color="#dddddd")
             axis.spines[["top", "right"]].set_visible(False)
-            if axis.lines:
-                axis.legend(fontsize=8, frameon=False)
+    lines = [Line2D([], [], color=colour, marker="o", markersize=4) for colour in LANES.values()]
+    names = [lane.removeprefix("supplierd-") for lane in LANES]
+    figure.legend(lines, names, loc="outside upper center", ncols=len(LANES), frameon=False)
     save(figure, path)
 
 

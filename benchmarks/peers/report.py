@@ -7,6 +7,8 @@ from peers.works import WORKS
 
 Medians = dict[str, dict[str, dict[str, Any]]]
 NONE: Final = "–"
+BUSY: Final = 0.1
+"""The share of the machine that others may have before a figure is doubtful."""
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -58,9 +60,12 @@ def markdown(data: dict[str, Any], medians: Medians) -> str:
     mixed = [work for work in seen if WORKS[work].stopped]
     rates = [work for work in seen if WORKS[work].highest]
     machine = data["machine"]
+    shares = [cell["others"] for row in medians.values() for cell in row.values() if "others" in cell]
+    busy = sum(other > BUSY for other in shares)
     parts = [
         f"Measured on {machine['cores']} cores ({machine['model']}), kernel {machine['kernel']}, Python "
-        f"{machine['python']}; {data['seconds']:g} s in each run, medians over the rounds."
+        f"{machine['python']}; {data['seconds']:g} s in each run, medians over the rounds. Other processes took more "
+        f"than {BUSY:.0%} of the machine in {busy} of {len(shares)} cells."
     ]
     if steady:
         parts += [
@@ -135,8 +140,6 @@ def _notes(data: dict[str, Any], medians: Medians) -> str:
                 lines.append(f"  - {WORKS[work].title}: {cell['without_a_frame']:.0f} workers got no frame at all")
             if cell.get("hung"):
                 lines.append(f"  - {WORKS[work].title}: had to be killed: {', '.join(cell['hung'])}")
-            if cell.get("others", 0) > 0.1:
-                lines.append(f"  - {WORKS[work].title}: other processes took {cell['others']:.0%} of the machine")
     return "\n".join(lines)
 
 
