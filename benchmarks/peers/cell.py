@@ -1,7 +1,7 @@
 """One system on one work: start it, wait until every worker has a frame, measure for a while, end it.
 
 A cell never takes the others down: whatever fails becomes the row's `error`, every wait has a deadline, and what was
-started is ended by its id. CPU times and memory come from /proc; so does the share that processes not of this run had.
+started is ended by its id. The share that processes not of this run had tells how far a figure can be trusted.
 """
 
 import json

@@ -13,7 +13,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 Medians = dict[str, dict[str, dict[str, Any]]]
 OWN: Final = "#1f6fb4"
@@ -103,7 +103,8 @@ def draw_growth(medians: Medians, workers: Sequence[int], sizes: Sequence[int], 
             axis.set_ylabel(what)
             axis.xaxis.set_major_locator(FixedLocator(list(values)))
             axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.xaxis.set_minor_locator(NullLocator())
+            axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             plain(axis.yaxis)
             axis.grid(linewidth=0.4, color="#dddddd")
             axis.spines[["top", "right"]].set_visible(False)
@@ -128,7 +129,7 @@ def short(value: float) -> str:
     """Bytes or workers on an axis."""
     for unit, name in ((1e6, " MB"), (1e3, " KB")):
         if value >= unit:
-            return f"{value / unit:.2g}{name}"
+            return f"{round(value / unit, 1):g}{name}"
     return f"{value:g}"
 
 
