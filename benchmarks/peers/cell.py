@@ -206,7 +206,8 @@ def measure(system: System, work: Work, seconds: float, kind: type[Cell] = Cell)
     before = set(os.listdir(SHM)) if SHM.is_dir() else set()
     with tempfile.TemporaryDirectory(prefix="peer-", dir=SHM if SHM.is_dir() else None) as folder:
         row = kind(system, work, Path(folder)).run(seconds)
-    left = [path for pattern in system.leftovers for path in SHM.glob(pattern) if path.name not in before]
+    patterns = [pattern.format(folder=Path(folder).name) for pattern in system.leftovers]
+    left = [path for pattern in patterns for path in SHM.glob(pattern) if path.name not in before]
     for path in left:
         with suppress(OSError):
             path.unlink()

@@ -122,7 +122,8 @@ class System(ABC):
     Attributes:
         name: on the command line and in results.
         settings: which ones were chosen, for the reader.
-        leftovers: patterns of files in /dev/shm that it may leave behind: those new since the start are removed.
+        leftovers: patterns of files in /dev/shm that it may leave behind when its processes are ended hard; {folder} is
+            the name of the place's. Those new since the start are removed.
         by_default: whether it is measured when no system is named.
         max_workers: more are not tried; None: any number.
     """

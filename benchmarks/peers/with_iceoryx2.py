@@ -116,9 +116,10 @@ class IceoryxReceiver(Receiver):
 class Iceoryx(System):
     """iceoryx2."""
 
+    leftovers = ("{folder}_*",)
+
     def __init__(self, name: str, settings: str, sender: type[IceoryxSender]) -> None:
         self.name, self.settings, self._sender = name, settings, sender
-        self.leftovers = ("peer-*_*",)
 
     def missing(self) -> str | None:
         """Its module."""
