@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKED := requirements/locked.txt
 UV := uv==0.13.9
+PEERS := .venv-peers
+MEASURED := build/bench
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 SECONDS ?= 20
@@ -20,7 +22,7 @@ PYTEST_ARGS ?=
 PYTHON ?=
 
 .NOTPARALLEL:
-.PHONY: help venv demo test lint types architecture unit test-node test-system grafana grafana-picture clips picture-top lock build clean
+.PHONY: help venv demo test lint types architecture unit test-node test-system bench bench-peers bench-growth bench-scraping grafana grafana-picture clips picture-top lock build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +65,25 @@ test-node: $(STAMP) ## the client for Node: install its packages, run its tests 
 test-system: $(STAMP) ## the heavy tests: systemd in a container, Prometheus, Alertmanager (root, Debian; 5 minutes)
 	@$(BIN)/python -m pytest -m system $(PYTEST_ARGS)
 
+bench: $(STAMP) ## speed: supplierd's lanes against raw pyzmq (4 minutes); ARGS go to benchmarks/compare.py
+	@$(BIN)/python benchmarks/compare.py --systems supplierd zmq --works jpeg-8 raw-8 raw-mixed --rounds 3 \
+	    --json $(MEASURED)/own.json $(ARGS)
+
+bench-peers: $(PEERS)/.installed ## speed: against imagezmq, NetGear, zenoh, iceoryx2, eCAL, GStreamer, Redis (20 minutes; see ARGS)
+	@$(PEERS)/bin/python benchmarks/compare.py --json $(MEASURED)/peers.json --markdown $(MEASURED)/peers.md \
+	    --pictures docs/pictures --paste docs/performance.md $(ARGS)
+
+$(PEERS)/.installed: pyproject.toml requirements/peers.txt requirements/build.txt
+	@tools/peers-install $(PEERS) $(PYTHON)
+	@touch $@
+
+bench-growth: $(PEERS)/.installed ## speed: how cost grows with workers and size (6 minutes)
+	@$(PEERS)/bin/python benchmarks/growth.py --json $(MEASURED)/growth.json --pictures docs/pictures \
+	    --paste docs/performance.md $(ARGS)
+
+bench-scraping: $(STAMP) ## speed: whether scrapes change the age of frames (5 minutes)
+	@$(BIN)/python benchmarks/scraping.py --json $(MEASURED)/scraping.json --paste docs/performance.md $(ARGS)
+
 grafana: $(STAMP) ## the dashboard's file, out of tools/grafana/dashboard.py
 	@$(BIN)/python tools/grafana/dashboard.py
 
@@ -86,16 +107,18 @@ lock: $(STAMP) ## pin the newest versions that pyproject.toml allows
 	  pin --annotation-style line --upgrade --all-extras --group dev pyproject.toml; } > "$$scratch/locked.txt"; \
 	{ echo '# What the service needs to run, to capture and for its top: deploy/install.sh installs it. Made by `make lock`.'; \
 	  pin --no-annotate --constraint "$$scratch/locked.txt" --extra capture --extra top pyproject.toml; } > "$$scratch/service.txt"; \
+	{ echo '# What `make bench-peers` compares with, the plots, and what the service needs. Made by `make lock`.'; \
+	  pin --annotation-style line --constraint "$$scratch/locked.txt" --group benchmark pyproject.toml; } > "$$scratch/peers.txt"; \
 	{ echo '# What builds the wheel out of a checkout: deploy/install.sh uses it once. Made by `make lock`.'; \
 	  echo 'hatchling>=1.27' | pin --no-annotate --constraint "$$scratch/locked.txt" -; } > "$$scratch/build.txt"; \
 	cd "$$scratch"; \
-	if grep -n '://' locked.txt service.txt build.txt; then echo 'error: a lock file names a host' >&2; exit 1; fi; \
-	cp locked.txt service.txt build.txt '$(CURDIR)/requirements/'; \
+	if grep -n '://' locked.txt service.txt peers.txt build.txt; then echo 'error: a lock file names a host' >&2; exit 1; fi; \
+	cp locked.txt service.txt peers.txt build.txt '$(CURDIR)/requirements/'; \
 	git -C '$(CURDIR)' --no-pager diff --stat -- requirements
 
 build: $(STAMP) ## dist/: the wheel and the source archive
 	@$(BIN)/python -m build --no-isolation
 
 clean: ## remove .venv, dist and the caches
-	@rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(PEERS) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
