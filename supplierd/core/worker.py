@@ -22,6 +22,7 @@ REPLACED_INSTANCES: Final = 8
 class State(StrEnum):
     """What a worker is doing."""
 
+    __hash__ = str.__hash__  # Enum's is a function of Python's, and the table is looked up for each frame
     WAITING = "waiting"
     BUSY = "busy"
     IDLE = "idle"
@@ -32,6 +33,7 @@ class State(StrEnum):
 class Event(StrEnum):
     """What can happen to a worker."""
 
+    __hash__ = str.__hash__
     JOIN = "join"  # it has a new session
     DEMAND = "demand"  # it asked for a frame
     SERVE = "serve"  # a frame was sent to it
