@@ -3,18 +3,17 @@
 import contextlib
 import json
 import math
-import tomllib
 from datetime import date
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supplierd.config import ConfigError, entries, json_schema, load
+from supplierd.config import ConfigError, entries, load
 from supplierd.config.kinds import NAME_PATTERN
 from supplierd.wire.names import is_name
 from tests.config.schema import violations
+from tests.fuzz.targets import load_config
 
 EXAMPLE = (Path(__file__).parents[2] / "config" / "supplierd.toml").read_text()
 WORDS = sorted({part.removesuffix("[]") for entry in entries() for part in entry.key.split(".")})
@@ -67,43 +66,24 @@ def toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("config") / "random.toml"
-
-
-def load_or_refuse(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    refusal = None
-    try:
-        load(path)
-    except ConfigError as error:
-        refusal = error
-    if refusal is None:
-        assert violations(tomllib.loads(content.decode()), json_schema()) == []
-    else:
-        assert len(str(refusal).split("\n")) == 1 + len(refusal.problems) > 1
-        assert all(problem.key and problem.text for problem in refusal.problems)
-
-
 @given(document=documents)
-def test_random_tables(path: Path, document: dict[str, object]) -> None:
-    load_or_refuse(path, "\n".join(f"{toml(name)} = {toml(value)}" for name, value in document.items()).encode())
+def test_random_tables(document: dict[str, object]) -> None:
+    load_config("\n".join(f"{toml(name)} = {toml(value)}" for name, value in document.items()).encode())
 
 
 @given(place=st.sampled_from(declared), value=scalars | tables(scalars))
-def test_random_values_of_each_key(path: Path, place: tuple[str, ...], value: object) -> None:
-    load_or_refuse(path, f"{'.'.join(place)} = {toml(value)}".encode())
+def test_random_values_of_each_key(place: tuple[str, ...], value: object) -> None:
+    load_config(f"{'.'.join(place)} = {toml(value)}".encode())
 
 
 @given(content=st.binary(max_size=64))
-def test_random_bytes(path: Path, content: bytes) -> None:
-    load_or_refuse(path, content)
+def test_random_bytes(content: bytes) -> None:
+    load_config(content)
 
 
 @given(start=st.integers(0, len(EXAMPLE)), length=st.integers(0, 40), insert=text | st.sampled_from(VALUES))
-def test_mutations_of_the_example(path: Path, start: int, length: int, insert: str) -> None:
-    load_or_refuse(path, (EXAMPLE[:start] + insert + EXAMPLE[start + length :]).encode())
+def test_mutations_of_the_example(start: int, length: int, insert: str) -> None:
+    load_config((EXAMPLE[:start] + insert + EXAMPLE[start + length :]).encode())
 
 
 @given(
