@@ -64,7 +64,7 @@ def by_hypothesis(name: str, runs: int) -> None:
         per_second=round(count / (time.monotonic() - began)),
         slowest_ms=round(slowest * 1e3, 1),
         peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        corpus=len(outcomes),
+        outcomes=len(outcomes),
     )
 
 
@@ -163,8 +163,8 @@ def main() -> int:
         sys.stderr.write("atheris is not installed, which has no wheel for some Pythons: Hypothesis alone\n")
         options.engine = "hypothesis"
     plan = {"both": [("atheris", 1), ("hypothesis", HYPOTHESIS_SHARE)]}.get(options.engine, [(options.engine, 1)])
-    sys.stdout.write("| target | engine | inputs | inputs/s | slowest | peak RSS | branches | corpus |\n")
-    sys.stdout.write("|---|---|---|---|---|---|---|---|\n")
+    sys.stdout.write("| target | engine | inputs | inputs/s | slowest | peak RSS | branches | corpus | outcomes |\n")
+    sys.stdout.write("|---|---|---|---|---|---|---|---|---|\n")
     findings = 0
     for name in options.only:
         for engine, share in plan:
@@ -172,7 +172,7 @@ def main() -> int:
             findings += f is None
             row = "FOUND, see above" if f is None else (
                 f"{f['inputs']:,} | {f['per_second']:,} | {f['slowest_ms']} ms | {f['peak_mb']} MB "
-                f"| {f.get('branches', '–')} | {f['corpus']}"
+                f"| {f.get('branches', '–')} | {f.get('corpus', '–')} | {f.get('outcomes', '–')}"
             )  # fmt: skip
             sys.stdout.write(f"| {name} | {engine} | {row} |\n")
             sys.stdout.flush()

@@ -3,14 +3,16 @@
 import contextlib
 import json
 import math
+import re
 from datetime import date
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from supplierd.config import ConfigError, entries, load
-from supplierd.config.kinds import NAME_PATTERN
+from supplierd.config.kinds import NAME_PATTERN, public_key
+from supplierd.wire.keys import ALPHABET, is_key
 from supplierd.wire.names import is_name
 from tests.config.schema import violations
 from tests.fuzz.targets import load_config
@@ -95,6 +97,19 @@ def test_mutations_of_the_example(start: int, length: int, insert: str) -> None:
 def test_random_overrides(overrides: dict[str, object]) -> None:
     with contextlib.suppress(ConfigError):
         load(None, overrides)
+
+
+@given(groups=st.lists(st.text(ALPHABET, min_size=5, max_size=5), min_size=8, max_size=8))
+@example(["a$aa-"] * 8)
+def test_the_schema_takes_every_key(groups: list[str]) -> None:
+    kind = public_key()
+    key = "".join(groups)
+    assert violations(key, kind.schema) == [], "the five digits of a number may say too much, which it leaves open"
+    assert violations(key[1:], kind.schema)
+    assert violations(f"{key[1:]}~", kind.schema)
+    assert is_key("a$aa-" * 8)
+    pattern = str(kind.schema["pattern"])
+    assert set(re.findall(r"\\(.)", pattern)) <= set(r"\]^-["), "ECMA's regular expressions have no other escapes here"
 
 
 @given(name=names | st.from_regex(NAME_PATTERN))

@@ -11,7 +11,7 @@ from tests.fuzz.strategies import inputs
 from tests.fuzz.targets import MEMORY, SECONDS, TARGETS, examine
 
 quick = settings(
-    max_examples=800,
+    max_examples=500,
     deadline=None,
     derandomize=True,
     database=None,
