@@ -237,7 +237,7 @@ class Soak:
         arenas = list(arena_directory(self.rig.runtime_dir).iterdir())
         return found | {
             "arena files": len(arenas),
-            "arena slots": sum(arena.free + arena.leased for arena in snapshot.arenas),
+            "arena leased": sum(arena.leased for arena in snapshot.arenas),
             "arena bytes": sum(arena.bytes for arena in snapshot.arenas),
             "runtime files": sum(1 for _ in self.rig.runtime_dir.iterdir()),
             "known workers": len(snapshot.workers),

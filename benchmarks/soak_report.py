@@ -44,11 +44,12 @@ BOUNDS: Final[dict[str, Bound]] = {
     "client fds": Bound(8, 60),
     "client threads": Bound(1, 12),
     "arena files": Bound(1, 4),  # of cameras that were restarted, until the daemon looks
-    "arena slots": Bound(64, 320),
+    "arena leased": Bound(4, 8),  # slots
+    "arena bytes": Bound(4 * MIB, 4 * MIB),
     "runtime files": Bound(8, 24),  # a socket for each guest that is there
 }
 SAME_AFTERWARDS: Final = (
-    "daemon fds", "daemon threads", "worker fds", "worker threads", "arena files", "arena slots", "runtime files",
+    "daemon fds", "daemon threads", "worker fds", "worker threads", "arena files", "runtime files",
 )  # fmt: skip
 """What is to be after the last guest what it was before the first."""
 

@@ -1,4 +1,4 @@
-"""The short form of benchmarks/soak.py: guests come and go, some killed, cameras too; and what its report would not pass.
+"""The short form of benchmarks/soak.py: guests come and go, some killed, cameras too; and what its report calls broken.
 
 Slopes of a few seconds say nothing about memory; that descriptors, threads and files are afterwards what they were
 before, and that every ledger adds up all the time, they do.
