@@ -83,8 +83,8 @@ def publish(runtime_dir: str, stream: str, counts: str, size: int, fps: float) -
         wait_for_go()
         due = time.monotonic()
         while not told():
+            published.add(1, 0, 0)  # before, so that a kill leaves no frame that was not counted
             publisher.publish(picture)
-            published.add(1, 0, 0)
             due = max(due + 1.0 / fps, time.monotonic() - 1.0 / fps)
             time.sleep(max(0.0, due - time.monotonic()))
 
