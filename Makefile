@@ -16,13 +16,16 @@ MEASURED := build/bench
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 SECONDS ?= 20
+# For `make fuzz`: inputs for each target. For `make soak`: how long it measures.
+RUNS ?= 100000
+SOAK_SECONDS ?= $(if $(filter command%,$(origin SECONDS)),$(SECONDS),1800)
 ARGS ?=
 PYTEST_ARGS ?=
 # The interpreter for a new .venv; empty: the newest of 3.13, 3.12 and 3.11 that starts, else python3.
 PYTHON ?=
 
 .NOTPARALLEL:
-.PHONY: help venv demo test lint types architecture unit test-node test-system bench bench-peers bench-growth bench-scraping grafana grafana-picture clips picture-top lock build clean
+.PHONY: help venv demo test lint types architecture unit test-node test-system fuzz soak bench bench-peers bench-growth bench-scraping grafana grafana-picture clips picture-top lock build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +87,15 @@ bench-growth: $(PEERS)/.installed ## speed: how cost grows with workers and size
 bench-scraping: $(STAMP) ## speed: whether scrapes change the age of frames (5 minutes)
 	@$(BIN)/python benchmarks/scraping.py --json $(MEASURED)/scraping.json --paste docs/performance.md $(ARGS)
 
+fuzz: $(STAMP) ## whatever reads bytes from outside gets RUNS (100000) inputs for each target, by atheris and Hypothesis
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	    $(PIP) install --quiet --require-hashes --only-binary :all: --requirement requirements/fuzz.txt || \
+	    echo "atheris has no wheel for this Python: Hypothesis alone"
+	@$(BIN)/python tools/fuzz.py --runs $(RUNS) $(ARGS)
+
+soak: $(STAMP) ## 64 workers, 10000 joins and leaves, restarts: does anything grow? SECONDS (1800); ARGS=--help
+	@$(BIN)/python benchmarks/soak.py --seconds $(SOAK_SECONDS) $(ARGS)
+
 grafana: $(STAMP) ## the dashboard's file, out of tools/grafana/dashboard.py
 	@$(BIN)/python tools/grafana/dashboard.py
 
@@ -111,9 +123,11 @@ lock: $(STAMP) ## pin the newest versions that pyproject.toml allows
 	  pin --annotation-style line --constraint "$$scratch/locked.txt" --group benchmark pyproject.toml; } > "$$scratch/peers.txt"; \
 	{ echo '# What builds the wheel out of a checkout: deploy/install.sh uses it once. Made by `make lock`.'; \
 	  echo 'hatchling>=1.27' | pin --no-annotate --constraint "$$scratch/locked.txt" -; } > "$$scratch/build.txt"; \
+	{ echo '# The fuzzing engine of `make fuzz`, which installs it where it has a wheel. Made by `make lock`.'; \
+	  pin --no-annotate --group fuzz; } > "$$scratch/fuzz.txt"; \
 	cd "$$scratch"; \
-	if grep -n '://' locked.txt service.txt peers.txt build.txt; then echo 'error: a lock file names a host' >&2; exit 1; fi; \
-	cp locked.txt service.txt peers.txt build.txt '$(CURDIR)/requirements/'; \
+	if grep -n '://' locked.txt service.txt peers.txt build.txt fuzz.txt; then echo 'error: a lock file names a host' >&2; exit 1; fi; \
+	cp locked.txt service.txt peers.txt build.txt fuzz.txt '$(CURDIR)/requirements/'; \
 	git -C '$(CURDIR)' --no-pager diff --stat -- requirements
 
 build: $(STAMP) ## dist/: the wheel and the source archive

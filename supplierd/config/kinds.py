@@ -295,7 +295,8 @@ def public_key() -> Kind:
             return value
         raise ValueError
 
-    pattern = f"^[{re.escape(ALPHABET)}]{{{KEY_CHARACTERS}}}$"
+    characters = "".join(f"\\{c}" if c in r"\]^-[" else c for c in ALPHABET)  # ECMA refuses needless escapes
+    pattern = f"^[{characters}]{{{KEY_CHARACTERS}}}$"
     words = f"a public key as `supplierd keygen` prints it, {KEY_CHARACTERS} characters"
     return Kind(words, {"type": "string", "pattern": pattern}, convert)
 

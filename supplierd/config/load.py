@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from supplierd.config import kinds
 from supplierd.config.kinds import IPC, Problem
@@ -25,6 +25,10 @@ _STRANGERS = (
     "loopback, because nothing listens to strangers; beyond it tcp needs CURVE or daemon.insecure = true: "
     "better security.server_key, which `supplierd keygen server` makes"
 )
+MAX_BYTES: Final = 1 << 20
+"""Of a file: 1024 workers and as many keys, each with all it can have, take a third of it."""
+MAX_DOTS: Final = 256
+"""In one line: the parser's time grows by the square of a dotted key's parts; one of 64 KiB took 17 s."""
 _NAMED: Mapping[str, Table] = {"streams": StreamTable(), "workers": WorkerTable(), "keys": KeyTable()}
 """What a table is in the sections whose tables people name."""
 
@@ -158,10 +162,18 @@ def _differing(at: str, old: Table, new: Table) -> list[str]:
 def _parse(path: Path, source: str) -> dict[str, Any]:
     """The file's content. Raises ConfigError."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(source, [Problem("file", f"cannot be read ({reason}); name a TOML file")]) from None
+    if len(content) > MAX_BYTES:
+        text = f"longer than {MAX_BYTES} bytes, allowed: at most that many; name the daemon's TOML file"
+        raise ConfigError(source, [Problem("file", text)])
+    for index, found in enumerate(content.split(b"\n")):
+        if (dots := found.count(b".")) > MAX_DOTS:
+            text = f"line {index + 1} has {dots} dots, allowed: at most {MAX_DOTS} in a line; spread it over several"
+            raise ConfigError(source, [Problem("TOML", text)])
     try:
         text = content.decode()
     except UnicodeDecodeError as error:

@@ -48,4 +48,4 @@ def violations(value: Any, schema: dict[str, Any], at: str = "") -> list[str]:
 
 def _matches(pattern: str, value: str) -> bool:
     """Whether ECMA's reading of `pattern`, in which $ does not match before a final line feed, finds it in `value`."""
-    return re.search(pattern.replace("$", r"\Z"), value) is not None
+    return re.search(re.sub(r"(?<!\\)\$(?![^\[]*\])", r"\\Z", pattern), value) is not None

@@ -3,18 +3,19 @@
 import contextlib
 import json
 import math
-import tomllib
+import re
 from datetime import date
 from pathlib import Path
 
-import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from supplierd.config import ConfigError, entries, json_schema, load
-from supplierd.config.kinds import NAME_PATTERN
+from supplierd.config import ConfigError, entries, load
+from supplierd.config.kinds import NAME_PATTERN, public_key
+from supplierd.wire.keys import ALPHABET, is_key
 from supplierd.wire.names import is_name
 from tests.config.schema import violations
+from tests.fuzz.targets import load_config
 
 EXAMPLE = (Path(__file__).parents[2] / "config" / "supplierd.toml").read_text()
 WORDS = sorted({part.removesuffix("[]") for entry in entries() for part in entry.key.split(".")})
@@ -67,43 +68,24 @@ def toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("config") / "random.toml"
-
-
-def load_or_refuse(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    refusal = None
-    try:
-        load(path)
-    except ConfigError as error:
-        refusal = error
-    if refusal is None:
-        assert violations(tomllib.loads(content.decode()), json_schema()) == []
-    else:
-        assert len(str(refusal).split("\n")) == 1 + len(refusal.problems) > 1
-        assert all(problem.key and problem.text for problem in refusal.problems)
-
-
 @given(document=documents)
-def test_random_tables(path: Path, document: dict[str, object]) -> None:
-    load_or_refuse(path, "\n".join(f"{toml(name)} = {toml(value)}" for name, value in document.items()).encode())
+def test_random_tables(document: dict[str, object]) -> None:
+    load_config("\n".join(f"{toml(name)} = {toml(value)}" for name, value in document.items()).encode())
 
 
 @given(place=st.sampled_from(declared), value=scalars | tables(scalars))
-def test_random_values_of_each_key(path: Path, place: tuple[str, ...], value: object) -> None:
-    load_or_refuse(path, f"{'.'.join(place)} = {toml(value)}".encode())
+def test_random_values_of_each_key(place: tuple[str, ...], value: object) -> None:
+    load_config(f"{'.'.join(place)} = {toml(value)}".encode())
 
 
 @given(content=st.binary(max_size=64))
-def test_random_bytes(path: Path, content: bytes) -> None:
-    load_or_refuse(path, content)
+def test_random_bytes(content: bytes) -> None:
+    load_config(content)
 
 
 @given(start=st.integers(0, len(EXAMPLE)), length=st.integers(0, 40), insert=text | st.sampled_from(VALUES))
-def test_mutations_of_the_example(path: Path, start: int, length: int, insert: str) -> None:
-    load_or_refuse(path, (EXAMPLE[:start] + insert + EXAMPLE[start + length :]).encode())
+def test_mutations_of_the_example(start: int, length: int, insert: str) -> None:
+    load_config((EXAMPLE[:start] + insert + EXAMPLE[start + length :]).encode())
 
 
 @given(
@@ -115,6 +97,19 @@ def test_mutations_of_the_example(path: Path, start: int, length: int, insert: s
 def test_random_overrides(overrides: dict[str, object]) -> None:
     with contextlib.suppress(ConfigError):
         load(None, overrides)
+
+
+@given(groups=st.lists(st.text(ALPHABET, min_size=5, max_size=5), min_size=8, max_size=8))
+@example(["a$aa-"] * 8)
+def test_the_schema_takes_every_key(groups: list[str]) -> None:
+    kind = public_key()
+    key = "".join(groups)
+    assert violations(key, kind.schema) == [], "the five digits of a number may say too much, which it leaves open"
+    assert violations(key[1:], kind.schema)
+    assert violations(f"{key[1:]}~", kind.schema)
+    assert is_key("a$aa-" * 8)
+    pattern = str(kind.schema["pattern"])
+    assert set(re.findall(r"\\(.)", pattern)) <= set(r"\]^-["), "ECMA's regular expressions have no other escapes here"
 
 
 @given(name=names | st.from_regex(NAME_PATTERN))

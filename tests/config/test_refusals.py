@@ -210,6 +210,24 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
             load(path)
 
 
+def test_a_file_without_end_is_not_read() -> None:
+    with pytest.raises(ConfigError, match="1 problem\n  file: longer than 1048576 bytes"):
+        load(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("document", ["a{}=1", "[a{}]", "a={{b{}=1}}"])
+def test_a_dotted_key_whose_parsing_would_take_hours_is_refused(tmp_path: Path, document: str) -> None:
+    problems = refused(tmp_path, "[log]\n" + document.format(".x" * 500_000))
+    assert problems == {"TOML": "line 2 has 500000 dots, allowed: at most 256 in a line; spread it over several"}
+
+
+def test_the_longest_line_that_is_wanted_is_read(tmp_path: Path) -> None:
+    streams = ", ".join(f'"cam.{number}"' for number in range(256))
+    path = tmp_path / "supplierd.toml"
+    path.write_text(f"[workers.w]\nstreams = [{streams}]")
+    assert len(load(path).workers["w"].streams) == 256
+
+
 @pytest.mark.parametrize(
     ("key", "value", "start"),
     [

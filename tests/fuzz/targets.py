@@ -1,0 +1,187 @@
+"""What is fuzzed: one function for each place where bytes from outside are read. Both engines call the same ones.
+
+A target takes any bytes, checks what every accepted input may rely on, and says what came of it in a word. Whatever it
+raises is a defect: the documented error is caught here, and nothing else. `examine` adds the bounds of time and memory.
+"""
+
+import contextlib
+import math
+import os
+import resource
+import time
+import tomllib
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from random import Random
+from typing import Any, Final, NamedTuple
+
+from supplierd.config import ConfigError, entries, grants, json_schema, load, resolve, supplier_settings
+from supplierd.wire import WireError, control, frame
+from supplierd.wire.frame import ALIGNMENT, MAX_HEADER_BYTES
+from supplierd.wire.names import is_name
+from tests.config.schema import violations
+from tests.fuzz.mutation import mutate_bytes, mutate_frame, mutate_map, mutate_toml
+from tests.wire.vectors import CONTROL, FRAMES, REFUSED
+
+SECONDS: Final = 1.0
+"""CPU time that one input may take: 100 times what any valid one does, 10 times what coverage's counters slow down."""
+MEMORY: Final = 64 << 20
+"""Bytes by which one input may raise the process's peak."""
+ROOT: Final = Path(__file__).parents[2]
+RUNTIME_DIR: Final = Path("/run/supplierd")
+
+
+class Target(NamedTuple):
+    """One place where bytes from outside are read.
+
+    Attributes:
+        run: takes an input; what came of it, in a word; whatever it raises is a defect.
+        mutate: changes a valid input so that most of it stays valid.
+        seeds: valid inputs, and some that are refused.
+        words: what inputs are made of, for a dictionary.
+        max_bytes: of an input.
+    """
+
+    run: Callable[[bytes], str]
+    mutate: Callable[[bytes, Random], bytes]
+    seeds: tuple[bytes, ...]
+    words: tuple[str, ...]
+    max_bytes: int
+
+
+def examine(target: Target, data: bytes) -> str:
+    """Run a target on an input, within bounds."""
+    peak, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.thread_time()
+    outcome = target.run(data)
+    took = time.thread_time() - began
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) * 1024
+    assert took < SECONDS, f"an input of {len(data)} bytes took {took:.1f} s"
+    assert grown < MEMORY, f"an input of {len(data)} bytes took {grown >> 20} MiB"
+    return outcome
+
+
+def decode_frame(message: bytes) -> str:
+    """Decode a frame message, and check what every accepted one may rely on."""
+    try:
+        header = frame.decode(message)
+    except WireError as error:
+        return error.reason
+    assert is_name(header.stream)
+    assert len(header.boot) == 16
+    assert header.seq > 0
+    assert header.payload_size > 0
+    assert header.payload_offset % ALIGNMENT == 0
+    inline_bytes = header.payload_size if header.arena is None else 0
+    assert header.payload_offset + inline_bytes == len(message)
+    if header.encoding == "raw":
+        assert math.prod(header.shape) * int(header.dtype[2:]) == header.payload_size
+    with contextlib.suppress(WireError):  # a header may become too long: numbers are packed as 64 bits
+        head = frame.encode_head(header)
+        payload = message[header.payload_offset :]
+        # By text, since NaN is not equal to itself.
+        assert repr(frame.decode(head + payload)) == repr(header._replace(payload_offset=len(head)))
+    return "accepted"
+
+
+def decode_control(data: bytes, decoder: Callable[[bytes], Any]) -> str:
+    """Decode a control message; an accepted one means the same when sent on, a refused one can be answered."""
+    try:
+        message = decoder(data)
+    except WireError as error:
+        answer = control.encode(control.Error(error.reason, str(error)))
+        assert isinstance(control.decode_from_daemon(answer), control.Error)
+        return error.reason
+    assert repr(decoder(control.encode(message))) == repr(message)
+    return type(message).__name__
+
+
+def load_config(content: bytes) -> str:
+    """Load a configuration; what is accepted satisfies the schema, and the daemon's parts can be made of it."""
+    descriptor = _file()
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, content, 0)
+    try:
+        config = load(Path(f"/proc/self/fd/{descriptor}"))
+    except ConfigError as refusal:
+        _check(refusal)
+        return "refused"
+    assert violations(tomllib.loads(content.decode()), _schema()) == []
+    supplier_settings(config)
+    grants(config)
+    try:
+        resolve(config, RUNTIME_DIR)
+    except ConfigError as refusal:
+        _check(refusal)
+        return "unresolved"
+    return "accepted"
+
+
+def _check(refusal: ConfigError) -> None:
+    """One line for each problem, and each says where it is."""
+    assert len(str(refusal).split("\n")) == 1 + len(refusal.problems) > 1
+    assert all(problem.key and problem.text for problem in refusal.problems)
+
+
+@cache
+def _file() -> int:
+    """A file in memory, for the life of the process."""
+    return os.memfd_create("configuration")
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return json_schema()
+
+
+def _hexadecimal(vectors: list[dict[str, Any]], **where: str) -> tuple[bytes, ...]:
+    return tuple(bytes.fromhex(v["hex"]) for v in vectors if where.items() <= v.items())
+
+
+def _control(side: str, decoder: Callable[[bytes], Any], max_bytes: int) -> Target:
+    kinds = control.FROM_CLIENT if side == "client" else control.FROM_DAEMON
+    words = ("type", *kinds, *(name for kind in kinds.values() for name in kind.__dataclass_fields__))
+    return Target(
+        run=partial(decode_control, decoder=decoder),
+        mutate=partial(_either, often=mutate_map, keys=words),
+        seeds=_hexadecimal(CONTROL, **{"from": side}) + _hexadecimal(REFUSED, kind="control"),
+        words=words + control.OUTCOMES,
+        max_bytes=max_bytes,
+    )
+
+
+def _either(
+    data: bytes, chance: Random, often: Callable[[bytes, Random, tuple[str, ...]], bytes], keys: tuple[str, ...]
+) -> bytes:
+    return often(data, chance, keys) if chance.randrange(4) else mutate_bytes(data, chance)
+
+
+_HEADER: Final = ("stream", "epoch", "boot", "encoding", "unsent", "dtype", "shape", "metadata", "arena", "inline")
+_PATHS: Final = [entry.key.replace("[]", "").replace("NAME", "x") for entry in entries()]
+_KEYS: Final = tuple(dict.fromkeys(part for path in _PATHS for part in (path, *path.split("."))))
+_DOCUMENTS: Final = (
+    b'[workers.x]\ndelivery = "push"\nendpoint = "tcp://127.0.0.1:5601"\nstreams = ["cam-1"]\n[streams.cam-1]\n',
+    b'[security]\nserver_key = "/x"\n[keys.x]\nrole = "publisher"\npublic = "' + b"a" * 40 + b'"\nstreams = ["*"]\n',
+    b'[inbox]\nendpoints = ["ipc", {endpoint = "tcp://127.0.0.1:1", conflate = "auto"}]\n[control]\n'
+    b'endpoints = ["ipc"]\nworker_ports = "1-2"\n[metrics]\naddress = "[::1]:9108"\n[classes.high]\nidle_after = 1\n',
+    b"",
+)
+
+TARGETS: Final[dict[str, Target]] = {
+    "frame": Target(
+        run=decode_frame,
+        mutate=partial(_either, often=mutate_frame, keys=_HEADER),
+        seeds=_hexadecimal(FRAMES) + _hexadecimal(REFUSED, kind="frame"),
+        words=(*_HEADER, "SPLF", "raw", "jpeg", "|u1", "<f4"),
+        max_bytes=MAX_HEADER_BYTES + 4096,
+    ),
+    "control-from-client": _control("client", control.decode_from_client, control.MAX_CONTROL_BYTES + 1024),
+    "control-from-daemon": _control("daemon", control.decode_from_daemon, 2 * control.MAX_CONTROL_BYTES),
+    "config": Target(
+        run=load_config,
+        mutate=partial(_either, often=mutate_toml, keys=_KEYS),
+        seeds=((ROOT / "config" / "supplierd.toml").read_bytes(), *_DOCUMENTS),
+        words=_KEYS,
+        max_bytes=16 * 1024,
+    ),
+}
