@@ -4,8 +4,11 @@ It is taken in one go, so that its numbers add up, and travels as nested lists (
 seconds: the caller says what the wall clock shows at the monotonic `now`.
 """
 
+import types
+import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from supplierd.core.histogram import HistogramSnapshot
 from supplierd.core.mailbox import Mailbox
@@ -180,22 +183,19 @@ class Snapshot:
         """The snapshot that `to_wire` packed.
 
         Raises:
-            ValueError: it comes from a daemon of another version.
+            ValueError: it comes from a daemon of another version, or is none.
         """
         if data.get("layout") != LAYOUT:
             raise ValueError(
                 f"the daemon's statistics have layout {data.get('layout')!r}, this program reads {LAYOUT}: "
                 "use the programs of one version"
             )
-        return cls(
-            at=data["at"],
-            drop_window=data["drop_window"],
-            streams=tuple(StreamSnapshot(*s) for s in data["streams"]),
-            workers=tuple(_worker_from(w) for w in data["workers"]),
-            arenas=tuple(ArenaSnapshot(*a) for a in data["arenas"]),
-            rejected=data["rejected"],
-            distribution=_histogram_from(data["distribution"]),
-        )
+        try:
+            return cls(**{name: read(data[name]) for name, read in _READERS.items()})
+        except (KeyError, TypeError, OverflowError, ValueError) as error:
+            raise ValueError(
+                f"the daemon's statistics cannot be read ({error!r:.200}): use the programs of one version"
+            ) from None
 
 
 def take(supplier: Supplier, now: float, wall: float, arenas: tuple[ArenaSnapshot, ...] = ()) -> Snapshot:
@@ -271,11 +271,47 @@ def _mailbox(mailbox: Mailbox, offset: float) -> MailboxSnapshot:
     )
 
 
-def _histogram_from(data: list[Any]) -> HistogramSnapshot:
-    bounds, counts, total = data
-    return HistogramSnapshot(tuple(bounds), tuple(counts), total)
+# --- one reading function per field, built once from the annotations ---
 
 
-def _worker_from(data: list[Any]) -> WorkerSnapshot:
-    mailboxes = (MailboxSnapshot._make([*m[:-1], _histogram_from(m[-1])]) for m in data[-1])
-    return WorkerSnapshot._make([*data[:-2], _histogram_from(data[-2]), tuple(mailboxes)])
+def _reader(annotation: Any) -> Callable[[Any], Any]:
+    """What makes a value of this type out of what msgpack gives; raises TypeError or ValueError for another."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is types.UnionType:  # X | None
+        read = _reader(arguments[0])
+        return lambda value: None if value is None else read(value)
+    if origin is tuple:
+        item = _reader(arguments[0])
+        return lambda value: tuple(map(item, _instance(value, (list, tuple))))
+    if origin is dict:
+        key, item = map(_reader, arguments)
+        return lambda value: {key(name): item(one) for name, one in _instance(value, (dict,)).items()}
+    if hasattr(annotation, "_fields"):
+        return _record(annotation)
+    if annotation is float:
+        return lambda value: float(_instance(value, (float, int)))
+    return lambda value: _instance(value, (annotation,))
+
+
+def _record(kind: Any) -> Callable[[Any], Any]:
+    readers = tuple(map(_reader, typing.get_type_hints(kind).values()))
+
+    def read(value: Any) -> Any:
+        items = zip(readers, _instance(value, (list, tuple)), strict=True)
+        record = kind._make([reader(item) for reader, item in items])
+        if kind is HistogramSnapshot and len(record.counts) != len(record.bounds) + 1:
+            raise ValueError(f"{len(record.counts)} counts for {len(record.bounds)} bounds")
+        return record
+
+    return read
+
+
+def _instance(value: Any, kinds: tuple[type, ...]) -> Any:
+    if type(value) not in kinds:
+        raise TypeError(f"expected {kinds[0].__name__}, found {type(value).__name__}")
+    return value
+
+
+_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    name: _reader(hint) for name, hint in typing.get_type_hints(Snapshot).items()
+}

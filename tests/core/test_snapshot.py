@@ -63,6 +63,33 @@ def test_another_layout_is_refused(core: Supplier, layout: object) -> None:
         Snapshot.from_wire(data)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"streams": 3},
+        {"streams": [[]]},
+        {"workers": [["w"]]},
+        {"workers": None},
+        {"arenas": [["cam-1", 1, 1, "1"]]},
+        {"rejected": {"bad_magic": "3"}},
+        {"at": "now"},
+        {"at": 2**2000},
+        {"distribution": [[0.1], [1], 0.1]},
+    ],
+)
+def test_what_is_none_is_refused(core: Supplier, change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"statistics cannot be read \(.*use the programs of one version"):
+        Snapshot.from_wire({**picture(core).to_wire(), **change})
+
+
+@pytest.mark.parametrize("name", ["at", "drop_window", "streams", "workers", "arenas", "rejected", "distribution"])
+def test_what_lacks_a_part_is_refused(core: Supplier, name: str) -> None:
+    data = picture(core).to_wire()
+    del data[name]
+    with pytest.raises(ValueError, match="statistics cannot be read"):
+        Snapshot.from_wire(data)
+
+
 def test_it_stays_as_it_was(core: Supplier) -> None:
     before = picture(core, 2.5)
     text = repr(before)

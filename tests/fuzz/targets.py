@@ -16,9 +16,16 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, NamedTuple
 
+import msgpack
+
 from supplierd.config import ConfigError, entries, grants, json_schema, load, resolve, supplier_settings
+from supplierd.core.service import Settings
+from supplierd.core.snapshot import ArenaSnapshot, Snapshot, take
+from supplierd.core.stream import Frame
+from supplierd.core.supplier import Supplier
+from supplierd.core.worker import JoinRequest
 from supplierd.wire import WireError, control, frame
-from supplierd.wire.frame import ALIGNMENT, MAX_HEADER_BYTES
+from supplierd.wire.frame import ALIGNMENT, MAX_HEADER_BYTES, UNPACK_ERRORS
 from supplierd.wire.names import is_name
 from tests.config.schema import violations
 from tests.fuzz.mutation import mutate_bytes, mutate_frame, mutate_map, mutate_toml
@@ -96,6 +103,26 @@ def decode_control(data: bytes, decoder: Callable[[bytes], Any]) -> str:
     return type(message).__name__
 
 
+def read_snapshot(data: bytes) -> str:
+    """Read the statistics of a daemon; what is accepted travels on, and its figures can be asked for."""
+    try:
+        fields = msgpack.unpackb(data)
+    except UNPACK_ERRORS:
+        return "not msgpack"
+    if not isinstance(fields, dict):
+        return "no map"
+    try:
+        snapshot = Snapshot.from_wire(fields)
+    except ValueError:
+        return "refused"
+    assert repr(Snapshot.from_wire(msgpack.unpackb(msgpack.packb(snapshot.to_wire())))) == repr(snapshot)
+    for worker in snapshot.workers:
+        _ = worker.drop_ratio, worker.processing.quantile(0.5)
+        for mailbox in worker.mailboxes:
+            _ = mailbox.balance, mailbox.dropped, mailbox.age.quantile(0.99)
+    return "accepted"
+
+
 def load_config(content: bytes) -> str:
     """Load a configuration; what is accepted satisfies the schema, and the daemon's parts can be made of it."""
     descriptor = _file()
@@ -156,6 +183,17 @@ def _either(
     return often(data, chance, keys) if chance.randrange(4) else mutate_bytes(data, chance)
 
 
+def _snapshots() -> tuple[bytes, ...]:
+    """An empty one, and one of a worker that was handed a frame."""
+    empty, busy = (Supplier(Settings(), bytes(16), 1) for _ in range(2))
+    busy.join(JoinRequest("w", bytes(16), 1, ("cam-1",)), 1, None, 0.0)
+    busy.frame(Frame("cam-1", bytes(16), 2, 1, 0, "small", None), 1.0)
+    busy.demand(1, 1, None, 1.0)
+    arenas = (ArenaSnapshot("cam-1", 4096, 7, 1),)
+    return tuple(msgpack.packb(take(one, 2.0, 1e9, arenas).to_wire()) for one in (empty, busy))
+
+
+_SNAPSHOT: Final = ("layout", *Snapshot.__dataclass_fields__)
 _HEADER: Final = ("stream", "epoch", "boot", "encoding", "unsent", "dtype", "shape", "metadata", "arena", "inline")
 _PATHS: Final = [entry.key.replace("[]", "").replace("NAME", "x") for entry in entries()]
 _KEYS: Final = tuple(dict.fromkeys(part for path in _PATHS for part in (path, *path.split("."))))
@@ -177,6 +215,13 @@ TARGETS: Final[dict[str, Target]] = {
     ),
     "control-from-client": _control("client", control.decode_from_client, control.MAX_CONTROL_BYTES + 1024),
     "control-from-daemon": _control("daemon", control.decode_from_daemon, 2 * control.MAX_CONTROL_BYTES),
+    "snapshot": Target(
+        run=read_snapshot,
+        mutate=partial(_either, often=mutate_map, keys=_SNAPSHOT),
+        seeds=_snapshots(),
+        words=_SNAPSHOT,
+        max_bytes=64 * 1024,
+    ),
     "config": Target(
         run=load_config,
         mutate=partial(_either, often=mutate_toml, keys=_KEYS),

@@ -45,6 +45,7 @@ REACHED = {
     "frame": {"accepted", "truncated", "bad_header", "bad_name", "bad_payload", "empty_payload"},
     "control-from-client": {"Join", "Demand", "Recheck", "Leave", "Stats", "bad_message"},
     "control-from-daemon": {"Welcome", "Refused", "Rejoin", "Wait", "Newest", "TakenOver", "Goodbye", "Snapshot"},
+    "snapshot": {"accepted", "refused"},
     "config": {"accepted", "refused"},
 }
 
