@@ -21,8 +21,6 @@ SETTLED_AFTER: Final = 0.2
 """Share of the run that is left out: allocators and caches fill, and each guest's name is new once."""
 LOST_PER_RESTART: Final = 2
 """Frames of a camera that ends which nobody can know of: the one it was sending, and one that no later one follows."""
-LATE_PER_LEAVE: Final = 1
-"""Frames that a worker took and that count as disconnected: its leave was heard after its connection's end."""
 
 
 class Bound(NamedTuple):
@@ -151,7 +149,7 @@ def broken(result: dict[str, Any], camera_ends: int) -> Iterator[str]:
         yield f"unaccounted frames: {len(result['unaccounted'])} ledgers did not add up"
     if result["files_left"]:
         yield f"files left over: {', '.join(result['files_left'])}"
-    if not 0 <= result["handed_to_crew"] - result["consumed_by_crew"] <= LATE_PER_LEAVE * result["workers"]:
+    if result["handed_to_crew"] != result["consumed_by_crew"]:
         yield f"workers took {result['handed_to_crew']} frames, their ledgers say {result['consumed_by_crew']}"
     if not 0 <= result["published_by_cameras"] - result["published"] <= LOST_PER_RESTART * camera_ends:
         yield f"cameras published {result['published_by_cameras']} frames, the daemon says {result['published']}"

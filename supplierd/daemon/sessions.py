@@ -10,6 +10,9 @@ from supplierd.transport.link import Link
 
 CONNECT_GRACE = 10.0
 """Seconds that a worker has to connect to its link after it joined."""
+LEAVE_GRACE = 0.1
+"""Seconds for which a session outlives its connection: a LEAVE, and the report in it, comes by another connection, and
+may be a moment behind."""
 
 
 @dataclass(slots=True)
@@ -29,12 +32,18 @@ class Session:
     peer: Peer | None
     welcome: bytes
     opened_at: float
+    _missed_at: float | None = None  # when the connection was seen to be gone
 
     def lost(self, now: float) -> bool:
         """Whether the worker's connection is gone, or did not come in time."""
         if self.link.connected():
+            self._missed_at = None
             return False
-        return self.link.was_connected or now - self.opened_at >= CONNECT_GRACE
+        if not self.link.was_connected:
+            return now - self.opened_at >= CONNECT_GRACE
+        if self._missed_at is None:
+            self._missed_at = now
+        return now - self._missed_at >= LEAVE_GRACE
 
 
 class Sessions:
