@@ -68,12 +68,25 @@ def examine(target: Target, data: bytes) -> str:
     return outcome
 
 
+_DECODER = frame.Decoder()  # which remembers the inputs before
+
+
+def _decode_again(message: bytes) -> str:
+    """By the decoder that remembers: a header's text, or the reason of a refusal."""
+    try:
+        return repr(_DECODER.decode(memoryview(message)))
+    except WireError as error:
+        return error.reason
+
+
 def decode_frame(message: bytes) -> str:
     """Decode a frame message, and check what every accepted one may rely on."""
     try:
         header = frame.decode(message)
     except WireError as error:
+        assert _decode_again(message) == error.reason
         return error.reason
+    assert _decode_again(message) == repr(header)
     assert is_name(header.stream)
     assert len(header.boot) == 16
     assert header.seq > 0
