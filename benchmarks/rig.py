@@ -39,10 +39,10 @@ def until(condition: Callable[[], _T], what: str, deadline: float = DEADLINE) ->
 
 
 class Part:
-    """A process that plays a part. `words` is what it has said so far."""
+    """A process that plays a part. `words` is what it has said so far. `prefix` is what runs its command line elsewhere."""
 
-    def __init__(self, program: str, name: str, arguments: dict[str, Any]) -> None:
-        command = [sys.executable, program, "part", name, json.dumps(arguments)]
+    def __init__(self, program: str, name: str, arguments: dict[str, Any], prefix: Iterable[str] = ()) -> None:
+        command = [*prefix, sys.executable, program, "part", name, json.dumps(arguments)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.words: list[dict[str, Any]] = []
         self._listener = threading.Thread(target=self._listen, daemon=True)

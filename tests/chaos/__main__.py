@@ -14,7 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
-from tests.chaos import world
+from tests.support import hosts
 from tests.chaos.faults import FAULTS
 from tests.chaos.run import Broken, Run, choose, logs
 from tests.chaos.stage import Stage
@@ -32,9 +32,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of what is done (default: any)")
     parser.add_argument("--faults", default="", help=f"of {' '.join(FAULTS)}: instead of chance, for so long as it takes")
     options = parser.parse_args()
-    reason = world.why_not()
+    reason = hosts.why_not()
     if not reason:
-        world.go_apart(["-m", "tests.chaos", *sys.argv[1:], *(() if "--seed" in " ".join(sys.argv) else ("--seed", str(options.seed)))])
+        hosts.go_apart(["-m", "tests.chaos", *sys.argv[1:]])
     print(f"seed {options.seed}" + (f"; on this host alone: {reason}" if reason else ""), flush=True)
     named = options.faults.split()
     unknown = [name for name in named if name not in FAULTS or (reason and FAULTS[name].apart)]

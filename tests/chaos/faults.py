@@ -5,6 +5,7 @@ nobody else is touched. It picks its victims and figures by the run's own chance
 returns says what was done.
 """
 
+import os
 import random
 import resource
 import time
@@ -18,6 +19,8 @@ from tests.support.waiting import wait_for
 Anyone = DaemonMember | Member
 SOON: Final = 5.0
 """Seconds in which something must happen while a fault lasts."""
+FEWEST: Final = 8
+"""Descriptors: with fewer than it waits for at a time, a process may not even call poll."""
 
 
 def pick(stage: Stage, chance: random.Random) -> Anyone:
@@ -86,15 +89,20 @@ def clock(stage: Stage, chance: random.Random) -> str:
 
 
 def descriptors(stage: Stage, chance: random.Random) -> str:
-    """A client may open no more files, and meanwhile the daemon is started anew, so that it must connect again."""
-    victim, seconds = chance.choice(stage.members), chance.uniform(0.3, 1.5)
+    """A process may open hardly any more files, and meanwhile must: whoever it talks to is started anew."""
+    victim, seconds = pick(stage, chance), chance.uniform(0.3, 1.5)
+    highest = max(map(int, os.listdir(f"/proc/{victim.pid}/fd")))
+    # Without any, a libzmq that listens aborts: the daemon's guard knows the limit of its start only.
+    limit = highest + chance.randrange(4, 12) if victim is stage.daemon else chance.randint(FEWEST, highest + 1)
     before = resource.prlimit(victim.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, (3, before[1]))
-    stage.daemon.kill()
-    stage.daemon.start()
+    resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, (limit, before[1]))
+    others = chance.sample(stage.members, 3) if victim is stage.daemon else [stage.daemon]
+    for other in others:
+        other.kill()
+        other.start()
     last(seconds)
     resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, before)
-    return f"{victim.name} for {seconds:.1f} s"
+    return f"{victim.name}, limit {limit} for {seconds:.1f} s"
 
 
 def partition(stage: Stage, chance: random.Random) -> str:

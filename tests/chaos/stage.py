@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from supplierd.arena import ArenaError, arena_directory, inspect
 from supplierd.core.snapshot import Snapshot
-from tests.chaos import world
+from tests.support import hosts
 from tests.chaos.members import DaemonMember, Level, Member, level_of
 from tests.support.daemon import free_port
 from tests.support.waiting import wait_for
@@ -42,9 +42,9 @@ class Stage:
     """
 
     def __init__(self, home: Path, apart: bool) -> None:
-        self.cable = world.Cable() if apart else None
+        self.cable = hosts.Cable() if apart else None
         self.runtime_dir = home / "run"
-        address = world.HERE if apart else "127.0.0.1"
+        address = hosts.HERE if apart else "127.0.0.1"
         inbox, control = (f"tcp://{address}:{free_port()}" for _ in range(2))
         self.daemon = DaemonMember(home, _document(inbox, control, insecure=apart))
         prefix = self.cable.there if self.cable else []
@@ -70,8 +70,7 @@ class Stage:
         }
         if apart:
             self.runtime_dir.mkdir(mode=0o750)
-            world.mount_tmpfs(self.runtime_dir, TMPFS_BYTES)
-            world.run("ip", "link", "set", "lo", "up")
+            hosts.mount_tmpfs(self.runtime_dir, TMPFS_BYTES)
 
     @property
     def members(self) -> list[Member]:
@@ -149,7 +148,7 @@ class Stage:
         self.daemon.close()
         if self.cable is not None:
             self.cable.__exit__(kind, error, trace)
-            world.run("umount", self.runtime_dir)
+            hosts.run("umount", self.runtime_dir)
 
 
 def _document(inbox: str, control: str, *, insecure: bool) -> str:

@@ -1,7 +1,7 @@
-"""A world of one's own for the faults that need one: a small tmpfs, and another host behind a cable that can fail.
+"""A world of one's own: mounts, and another host behind a cable that can be slow or fail.
 
-The run is started anew by `unshare` with mounts and a network of its own, so that nothing outlives it however it ends,
-and the machine's network is not touched. The other host is one more network namespace, held open by a process.
+A program starts itself anew by `unshare` with mounts and a network of its own, so that nothing outlives it however it
+ends, and the machine's network is not touched. The other host is one more network namespace, held open by a process.
 """
 
 import os
@@ -16,8 +16,8 @@ from typing import Final, Self
 from tests.support.waiting import wait_for
 
 TOOLS: Final = ("unshare", "nsenter", "mount", "ip", "tc")
-APART: Final = "CHAOS_APART"
-"""Set in the environment of a run that has its own world."""
+APART: Final = "SUPPLIERD_TEST_APART"
+"""Set in the environment of a program that has a world of its own."""
 HERE: Final = "10.231.7.1"
 THERE: Final = "10.231.7.2"
 NOBODY: Final = "02:00:00:00:00:01"
@@ -36,10 +36,11 @@ def why_not() -> str:
 
 
 def go_apart(arguments: Sequence[str]) -> None:
-    """Run this program, a package's `__main__`, in a world of its own, if it is not in one yet."""
-    if APART not in os.environ:
-        os.environ[APART] = "yes"
-        os.execvp("unshare", ["unshare", "--mount", "--net", "--", sys.executable, *arguments])
+    """Start this program anew, by Python with these arguments, in a world of its own, unless it is in one."""
+    if os.environ.pop(APART, None) is None:
+        command = ["unshare", "--mount", "--net", "--", sys.executable, *arguments]
+        os.execvpe(command[0], command, {**os.environ, APART: "yes"})
+    run("ip", "link", "set", "lo", "up")
 
 
 def run(*command: object) -> None:
@@ -51,7 +52,7 @@ def run(*command: object) -> None:
 
 def mount_tmpfs(place: Path, size: int) -> None:
     """A tmpfs of `size` bytes at a directory."""
-    run("mount", "-t", "tmpfs", "-o", f"size={size},mode=0750", "chaos", place)
+    run("mount", "-t", "tmpfs", "-o", f"size={size},mode=0750", "supplierd-test", place)
 
 
 class Cable:
