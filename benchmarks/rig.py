@@ -39,7 +39,7 @@ def until(condition: Callable[[], _T], what: str, deadline: float = DEADLINE) ->
 
 
 class Part:
-    """A process that plays a part. `words` is what it has said so far. `prefix` is what runs its command line elsewhere."""
+    """A process that plays a part. `words` is what it has said so far; `prefix` runs its command line elsewhere."""
 
     def __init__(self, program: str, name: str, arguments: dict[str, Any], prefix: Iterable[str] = ()) -> None:
         command = [*prefix, sys.executable, program, "part", name, json.dumps(arguments)]

@@ -3,9 +3,9 @@
     python benchmarks/slow_link.py                                 all ways in turn, a minute
     python benchmarks/slow_link.py --size 50000 --fps 15 --ways supplierd push
 
-Two hosts (network namespaces) are joined by a cable that carries 1 Mbit/s (tc's tbf), and a camera that makes more is
-on the one, a receiver on the other. `supplierd`: publisher, daemon, worker. The others are the same pair of sockets over
-tcp: `push` is PUSH to PULL and `pubsub` PUB to SUB, both with pyzmq's default options; `conflate` is PUSH to PULL with
+Two hosts (network namespaces) are joined by a cable that carries 1 Mbit/s (tc's tbf); a camera that makes more is on
+the one, a receiver on the other. `supplierd`: publisher, daemon, worker. The others are a pair of sockets over tcp:
+`push` is PUSH to PULL and `pubsub` PUB to SUB, both with pyzmq's default options; `conflate` is PUSH to PULL with
 CONFLATE on both ends, `hwm1` with high-water marks of 1. Age is from capture to the receiver's hands, by the machine's
 monotonic clock, in the second half of each run. The bound is two transmission times and one interval between frames.
 """
@@ -54,14 +54,14 @@ def paced(fps: float, step: Callable[[], None]) -> None:
 
 
 def publish(runtime_dir: str, size: int, fps: float) -> None:
-    """supplierd's camera."""
+    """The camera of supplierd."""
     payload = bytes(size)
     with Publisher(STREAM, runtime_dir=runtime_dir) as publisher:
         paced(fps, lambda: say(seq=publisher.publish(payload)))
 
 
 def work(control: str) -> None:
-    """supplierd's receiver."""
+    """The receiver of supplierd."""
     worker = Worker("far", [STREAM], control)
     when_ended(worker.close)
     for frame in worker:

@@ -8,16 +8,14 @@ import argparse
 import json
 import random
 import sys
-import tempfile
 import time
 from itertools import takewhile
-from pathlib import Path
 from typing import Final
 
-from tests.support import hosts
 from tests.chaos.faults import FAULTS
-from tests.chaos.run import Broken, Run, choose, logs
+from tests.chaos.run import GoneError, Run, choose, logs
 from tests.chaos.stage import Stage
+from tests.support import hosts
 from tests.support.fixtures import short_directory
 
 SECONDS: Final = 60.0
@@ -30,7 +28,9 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"to go on for (default {SECONDS:g})")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of what is done (default: any)")
-    parser.add_argument("--faults", default="", help=f"of {' '.join(FAULTS)}: instead of chance, for so long as it takes")
+    parser.add_argument(
+        "--faults", default="", help=f"of {' '.join(FAULTS)}: instead of chance, for so long as it takes"
+    )
     options = parser.parse_args()
     reason = hosts.why_not()
     if not reason:
@@ -49,7 +49,7 @@ def main() -> int:
             for name in named or takewhile(lambda _: time.monotonic() < end, choose(options.seed, not reason)):
                 run.step(name)
             run.end()
-        except Broken:
+        except GoneError:
             pass
         print(json.dumps({"seed": options.seed, **run.report()}, indent=2))
         if run.violations:

@@ -16,16 +16,15 @@ from tests.chaos.members import DaemonMember, Member
 from tests.chaos.stage import FAR, Stage, fill
 from tests.support.waiting import wait_for
 
-Anyone = DaemonMember | Member
 SOON: Final = 5.0
 """Seconds in which something must happen while a fault lasts."""
 FEWEST: Final = 8
 """Descriptors: with fewer than it waits for at a time, a process may not even call poll."""
 
 
-def pick(stage: Stage, chance: random.Random) -> Anyone:
+def pick(stage: Stage, chance: random.Random) -> Member | DaemonMember:
     """Somebody: the daemon as often as all cameras together, or all workers."""
-    group: list[list[Anyone]] = [[stage.daemon], [*stage.cameras.values()], [*stage.workers.values()]]
+    group: list[list[Member | DaemonMember]] = [[stage.daemon], [*stage.cameras.values()], [*stage.workers.values()]]
     return chance.choice(chance.choice(group))
 
 
@@ -44,7 +43,7 @@ def kill(stage: Stage, chance: random.Random) -> str:
 
 def massacre(stage: Stage, chance: random.Random) -> str:
     """SIGKILL to several at once, the daemon among them."""
-    victims: list[Anyone] = [stage.daemon, *chance.sample(stage.members, 3)]
+    victims: list[Member | DaemonMember] = [stage.daemon, *chance.sample(stage.members, 3)]
     for victim in victims:
         victim.kill()
     chance.shuffle(victims)
@@ -126,9 +125,11 @@ def narrow(stage: Stage, chance: random.Random) -> str:
         far.listen()
         return sum(frame.captured > began for frame in far.seen) >= 3
 
-    wait_for(served, "three frames over 1 Mbit/s", SOON)
-    last(chance.uniform(0.0, 2.0))
-    stage.cable.widen()
+    try:
+        wait_for(served, "three frames over 1 Mbit/s", SOON)
+        last(chance.uniform(0.0, 2.0))
+    finally:
+        stage.cable.widen()
     return f"for {time.monotonic() - began:.1f} s"
 
 

@@ -91,7 +91,10 @@ def counters(snapshot: Snapshot) -> dict[str, int]:
     """Every number of a snapshot that may never go down."""
     found: dict[str, int] = {}
     for stream in snapshot.streams:
-        found |= {f"stream {stream.name} published": stream.published, f"stream {stream.name} received": stream.received}
+        found |= {
+            f"stream {stream.name} published": stream.published,
+            f"stream {stream.name} received": stream.received,
+        }
         found |= {f"stream {stream.name} dropped {reason}": count for reason, count in stream.dropped.items()}
     for worker in snapshot.workers:
         for box in worker.mailboxes:
@@ -100,7 +103,12 @@ def counters(snapshot: Snapshot) -> dict[str, int]:
 
 
 def _counted(box: MailboxSnapshot) -> dict[str, int]:
-    kept = {"offered": box.offered, "consumed": box.consumed, "overwritten": box.overwritten, "decimated": box.decimated}
+    kept = {
+        "offered": box.offered,
+        "consumed": box.consumed,
+        "overwritten": box.overwritten,
+        "decimated": box.decimated,
+    }
     return kept | {f"discarded {reason}": count for reason, count in box.discarded.items()}
 
 

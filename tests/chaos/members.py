@@ -19,7 +19,7 @@ CLOCK: Final = Path(__file__).parent / "clock"
 
 
 class Seen(NamedTuple):
-    """A frame in a worker's hands: in which of its lives, which frame, when (seconds, monotonic), and what was in it."""
+    """A frame in a worker's hands: in which of its lives, which frame, when (monotonic seconds), and what was in it."""
 
     life: int
     stream: str
@@ -135,9 +135,15 @@ class Member:
 
     def stop(self) -> None:
         """Let it end by itself."""
+        self.release()
+        self._over()
+        if self.process.returncode:
+            self.complaints.append(f"{self.name} was asked to end: {self.died}")
+
+    def release(self) -> None:
+        """Say that it may end, and don't wait for it."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self._over()
 
     def freeze(self) -> None:
         """SIGSTOP."""
@@ -156,9 +162,8 @@ class Member:
 
     def close(self) -> None:
         """Make sure that it is gone."""
-        if self.running:
-            self.kill()
         if self._process is not None:
+            self.kill()
             self.listen()
             self._said.close()
 

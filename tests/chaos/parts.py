@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -103,4 +104,5 @@ def work(name: str, control: str, streams: list[str], busy: float = 0.0, **optio
 
 
 if __name__ == "__main__":
-    {"publish": publish, "work": work}[sys.argv[1]](**json.loads(sys.argv[2]))
+    PARTS: dict[str, Callable[..., None]] = {"publish": publish, "work": work}
+    PARTS[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -59,7 +59,11 @@ class Run:
         """Strike, and check."""
         self._struck.append(time.monotonic())
         self._step = f"step {len(self._struck)} ({name})"
-        what = FAULTS[name].strike(self.stage, self._chance)
+        try:
+            what = FAULTS[name].strike(self.stage, self._chance)
+        except AssertionError as error:  # something did not happen in time, while the fault lasted
+            what = f"cut short: {error}"
+            self._violated([what])
         self._step = f"step {len(self._struck)} ({name} {what})"
         took = self._resume(time.monotonic(), RESUMED_WITHIN)
         self.resumed[name].append(took)
@@ -76,6 +80,8 @@ class Run:
         self._violated(self._ledgers(snapshot, {}))
         self._holds(lambda: (f"a slot of {a.stream} is leased" for a in stage.daemon.snapshot().arenas if a.leased > 1))
         for camera in stage.cameras.values():
+            camera.release()
+        for camera in stage.cameras.values():
             camera.stop()
         arenas = arena_directory(stage.runtime_dir)
         self._holds(lambda: (f"{path.name} is left" for path in arenas.iterdir()))
@@ -83,13 +89,21 @@ class Run:
         left = (path.name for path in stage.runtime_dir.iterdir() if path.suffix != ".lock" and path.name != "arena")
         self._violated(f"{name} is left" for name in left)
 
+    def hold_still(self) -> float:
+        """See that everybody goes on with nothing done to them; the seconds until they have."""
+        return self._resume(time.monotonic(), RESUMED_WITHIN)
+
     def report(self) -> dict[str, Any]:
         """What happened, for JSON."""
         return {
             "steps": len(self._struck),
             "frames": {name: len(worker.seen) for name, worker in self.stage.workers.items()},
             "resumed": {
-                name: {"times": len(took), "median_s": round(sorted(took)[len(took) // 2], 2), "worst_s": round(max(took), 2)}
+                name: {
+                    "times": len(took),
+                    "median_s": round(sorted(took)[len(took) // 2], 2),
+                    "worst_s": round(max(took), 2),
+                }
                 for name, took in sorted(self.resumed.items())
             },
             "violations": self.violations,
@@ -123,7 +137,7 @@ class Run:
         """Everything but the time: at once, or as soon as what dies with a fault is gone."""
         stage = self.stage
         if any(stage.deaths()):
-            raise Broken
+            raise GoneError
         self._violated(self._evidence())
         self._holds(self._unsettled)
         for name, level in stage.levels().items():
@@ -183,7 +197,7 @@ class Run:
             self._tell(f"VIOLATED {self.violations[-1]}")
 
 
-class Broken(Exception):
+class GoneError(Exception):
     """Somebody is dead who should not be: there is nothing to go on with."""
 
 
@@ -197,4 +211,8 @@ def choose(seed: int, apart: bool) -> Iterator[str]:
 
 def logs(home: Path) -> str:
     """What everybody wrote to standard error."""
-    return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')}" for path in sorted(home.glob("*.err")) if path.stat().st_size)
+    return "\n".join(
+        f"--- {path.name}\n{path.read_text(errors='replace')}"
+        for path in sorted(home.glob("*.err"))
+        if path.stat().st_size
+    )

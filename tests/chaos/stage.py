@@ -5,17 +5,16 @@ behind a cable; without, these two use tcp on this one.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from supplierd.arena import ArenaError, arena_directory, inspect
 from supplierd.core.snapshot import Snapshot
-from tests.support import hosts
 from tests.chaos.members import DaemonMember, Level, Member, level_of
+from tests.support import hosts
 from tests.support.daemon import free_port
-from tests.support.waiting import wait_for
 
 TMPFS_BYTES: Final = 24 << 20
 CAMERAS: Final[dict[str, dict[str, Any]]] = {
@@ -77,6 +76,11 @@ class Stage:
         """All but the daemon."""
         return [*self.cameras.values(), *self.workers.values()]
 
+    @property
+    def everybody(self) -> list[Member | DaemonMember]:
+        """All processes."""
+        return [self.daemon, *self.members]
+
     def start(self) -> None:
         """Begin."""
         self.daemon.start()
@@ -90,38 +94,18 @@ class Stage:
 
     def deaths(self) -> Iterator[str]:
         """Who has ended, and nobody ended it."""
-        for member in (self.daemon, *self.members):
+        for member in self.everybody:
             if member.died:
                 yield f"{member.name} ended by itself: {member.died}"
 
     def levels(self) -> dict[str, Level]:
         """What each process has open, by name and life."""
-        return {f"{each.name}, life {each.lives}": level_of(each.pid) for each in (self.daemon, *self.members)}
+        return {f"{each.name}, life {each.lives}": level_of(each.pid) for each in self.everybody}
 
     def strays(self, snapshot: Snapshot) -> list[str]:
         """Files in the runtime directory that belong to nobody alive."""
-        joined = sum(worker.state != "gone" for worker in snapshot.workers) - 1  # the far one's is a tcp port
-        found = []
-        links = []
-        for path in self.runtime_dir.iterdir():
-            if path.name.startswith("w-"):
-                links.append(path.name)
-            elif path.suffix != ".lock" and path.name not in ("inbox.sock", "control.sock", "arena"):
-                found.append(path.name)
-        if len(links) != joined:
-            found.append(f"{len(links)} links for {joined} workers")
-        owners = {camera.pid for camera in self.cameras.values()}
-        seen = set()
-        for path in arena_directory(self.runtime_dir).iterdir():
-            try:
-                owner = inspect(path).pid
-            except (ArenaError, OSError):
-                found.append(f"{path.name}: no arena")
-                continue
-            if owner not in owners or owner in seen:
-                found.append(f"{path.name} of process {owner}")
-            seen.add(owner)
-        return found
+        links = sum(worker.state != "gone" and worker.name not in FAR for worker in snapshot.workers)
+        return unknown_files(self.runtime_dir, links, [camera.pid for camera in self.cameras.values()])
 
     def freeze_cameras(self) -> None:
         """Publish nothing more, but keep the arenas."""
@@ -131,11 +115,10 @@ class Stage:
     def wait_quiet(self) -> Snapshot:
         """Let the workers take their leave; the last snapshot."""
         for worker in self.workers.values():
+            worker.release()
+        for worker in self.workers.values():
             worker.stop()
-        return wait_for(
-            lambda: s if (s := self.daemon.snapshot()) and all(w.state == "gone" for w in s.workers) else None,
-            "the workers to be gone",
-        )
+        return self.daemon.settled(lambda s: all(w.state == "gone" for w in s.workers), "the workers to be gone")
 
     def __enter__(self) -> Self:
         return self
@@ -160,6 +143,31 @@ endpoints = ["ipc", "{inbox}"]
 [control]
 endpoints = ["ipc", "{control}"]
 """
+
+
+def unknown_files(runtime_dir: Path, links: int, owners: Collection[int]) -> list[str]:
+    """What is wrong with the files of a runtime directory, for so many local workers, and these publishers: each may
+    have one arena."""
+    found = []
+    sockets = 0
+    for path in runtime_dir.iterdir():
+        if path.name.startswith("w-"):
+            sockets += 1
+        elif path.suffix != ".lock" and path.name not in ("inbox.sock", "control.sock", "arena"):
+            found.append(f"{path.name} is left")
+    if sockets != links:
+        found.append(f"{sockets} links for {links} workers")
+    seen = set()
+    for path in arena_directory(runtime_dir).iterdir():
+        try:
+            owner = inspect(path).pid
+        except (ArenaError, OSError):
+            found.append(f"{path.name} is no arena")
+            continue
+        if owner not in owners or owner in seen:
+            found.append(f"{path.name} of process {owner} is left")
+        seen.add(owner)
+    return found
 
 
 def fill(directory: Path) -> Path:

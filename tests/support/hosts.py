@@ -64,7 +64,10 @@ class Cable:
         ours = os.readlink("/proc/self/ns/net")
         wait_for(lambda: os.readlink(f"/proc/{pid}/ns/net") != ours, "another network")
         self.there = ["nsenter", f"--net=/proc/{pid}/ns/net", "--"]
-        self._ends = (([], "near", HERE, THERE), (self.there, "far", THERE, HERE))
+        self._ends: tuple[tuple[list[str], str, str, str], ...] = (
+            ([], "near", HERE, THERE),
+            (self.there, "far", THERE, HERE),
+        )
         run("ip", "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", pid)
         for at, device, address, _ in self._ends:
             run(*at, "ip", "address", "add", f"{address}/24", "dev", device)
@@ -90,7 +93,9 @@ class Cable:
     def narrow(self, rate: str = "1mbit") -> None:
         """Let through no more than this in each direction. `latency` bounds what waits in the interface."""
         for at, device, _, _ in self._ends:
-            run(*at, "tc", "qdisc", "add", "dev", device, "root", "tbf", "rate", rate, "burst", "8k", "latency", "400ms")
+            run(
+                *at, "tc", "qdisc", "add", "dev", device, "root", "tbf", "rate", rate, "burst", "8k", "latency", "400ms"
+            )
 
     def widen(self) -> None:
         """Let everything through again."""
