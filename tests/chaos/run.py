@@ -5,6 +5,7 @@ What is done follows from the seed alone, so that a failure can be replayed; whe
 
 import random
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from supplierd.arena import arena_directory
 from tests.chaos import invariants
 from tests.chaos.faults import FAULTS
 from tests.chaos.invariants import RESUMED_WITHIN, Handed
-from tests.chaos.members import Level
+from tests.chaos.members import Level, Seen
 from tests.chaos.stage import CAMERAS, Stage
 from tests.support.waiting import DEADLINE, STEP
 
@@ -48,6 +49,7 @@ class Run:
         self._counters: tuple[int, dict[str, int]] = (0, {})
         self._struck: list[float] = []
         self._checked = dict.fromkeys(stage.workers, 0)
+        self._newest: dict[str, dict[str, Seen]] = {name: {} for name in stage.workers}
 
     def begin(self) -> None:
         """Wait until everybody works, and remember what they have open then."""
@@ -89,9 +91,10 @@ class Run:
         left = (path.name for path in stage.runtime_dir.iterdir() if path.suffix != ".lock" and path.name != "arena")
         self._violated(f"{name} is left" for name in left)
 
-    def hold_still(self) -> float:
-        """See that everybody goes on with nothing done to them; the seconds until they have."""
-        return self._resume(time.monotonic(), RESUMED_WITHIN)
+    def hold_still(self) -> None:
+        """Check, with nothing done to anybody."""
+        self._resume(time.monotonic(), RESUMED_WITHIN)
+        self._check()
 
     def report(self) -> dict[str, Any]:
         """What happened, for JSON."""
@@ -113,12 +116,15 @@ class Run:
 
     def _resume(self, end: float, within: float) -> float:
         """Seconds until every worker has new frames of all its streams."""
+        start = {name: len(worker.seen) for name, worker in self.stage.workers.items()}
         while True:
             self.stage.listen()
             waiting, worst = [], 0.0
             for name, worker in self.stage.workers.items():
                 streams = worker.arguments["streams"]
-                took = invariants.resumed_after(worker.seen, CAMERAS if streams == ["*"] else streams, end)
+                took = invariants.resumed_after(
+                    worker.seen[start[name] :], CAMERAS if streams == ["*"] else streams, end
+                )
                 worst = max(worst, took or 0.0)
                 if took is None:
                     waiting.append(name)
@@ -158,9 +164,11 @@ class Run:
     def _evidence(self) -> Iterator[str]:
         """What workers saw since the last check."""
         for name, worker in self.stage.workers.items():
-            new = worker.seen[max(0, self._checked[name] - len(CAMERAS) * 50) :]
-            self._checked[name] = len(worker.seen)
-            for check in (invariants.disorder, invariants.torn, invariants.wrong_ages):
+            newest, new = self._newest[name], worker.seen[self._checked[name] :]
+            self._checked[name] += len(new)
+            yield from invariants.disorder(name, [*newest.values(), *new])
+            newest.update({frame.stream: frame for frame in new})
+            for check in (invariants.torn, invariants.wrong_ages):
                 yield from check(name, new)
         for member in self.stage.members:
             yield from member.complaints
@@ -168,7 +176,10 @@ class Run:
 
     def _handed(self) -> dict[str, int]:
         began = self.stage.daemon.began
-        return {name: sum(f.at >= began for f in worker.seen) for name, worker in self.stage.workers.items()}
+        return {
+            name: len(worker.seen) - bisect_left(worker.seen, began, key=lambda frame: frame.at)
+            for name, worker in self.stage.workers.items()
+        }
 
     def _ledgers(self, snapshot: Any, before: dict[str, int]) -> Iterator[str]:
         """The books of this life of the daemon."""

@@ -13,7 +13,7 @@ from tests.chaos import invariants
 from tests.chaos.invariants import SPARE_DESCRIPTORS, Handed
 from tests.chaos.members import Level, Seen
 from tests.chaos.parts import value_of
-from tests.chaos.run import Run, choose
+from tests.chaos.run import GoneError, Run, choose
 from tests.chaos.stage import Stage, unknown_files
 from tests.support.daemon import Daemon
 
@@ -153,19 +153,24 @@ def test_a_seed_replays_its_choices() -> None:
     assert first == again != other
 
 
-def test_somebody_who_dies_or_stands_still_is_noticed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever does not resume, and whoever ends though nobody ended him, is told of: here a frozen and a killed one."""
+def test_a_run_looks_at_everything(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is wrong at first; then a frame is torn, a file is left, somebody stands still, and somebody dies."""
     with Stage(home, apart=False) as stage:
         stage.start()
         run = Run(stage, 1, print)
         run.begin()
         assert not run.violations
         monkeypatch.setattr("tests.chaos.run.GIVEN_UP_AFTER", 1.0)
-        stage.workers["slow"].freeze()
+        monkeypatch.setattr("tests.chaos.run.SETTLED_WITHIN", 0.1)
+        fast, slow, camera = stage.workers["fast"], stage.workers["slow"], stage.cameras["cam-far"]
+        fast.seen.append(fast.seen[-1]._replace(whole=False))
+        (stage.runtime_dir / "core").touch()
+        slow.freeze()
         run.hold_still()
-        assert "slow never did" in run.violations[-1]
-        stage.workers["slow"].thaw()
-        stage.cameras["cam-far"].process.kill()
-        stage.cameras["cam-far"].process.wait()
-        run.hold_still()
-        assert any("cam-far ended by itself" in line for line in run.violations)
+        slow.thaw()
+        camera.process.kill()
+        camera.process.wait()
+        with pytest.raises(GoneError):
+            run.hold_still()
+    for wanted in ("torn", "in life 1 after", "core is left", "slow never did", "cam-far ended by itself"):
+        assert any(wanted in line for line in run.violations), wanted
