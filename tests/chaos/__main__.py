@@ -53,8 +53,9 @@ def main() -> int:
             pass
         print(json.dumps({"seed": options.seed, **run.report()}, indent=2))
         if run.violations:
-            print(stage.daemon.log_file.read_text(), logs(home), file=sys.stderr)
-            print(f"again: make chaos SECONDS={options.seconds:g} SEED={options.seed}", file=sys.stderr)
+            print(logs(home), file=sys.stderr)
+            again = f"--seconds {options.seconds:g} --seed {options.seed} --faults '{options.faults}'"
+            print(f"again: python -m tests.chaos {again}", file=sys.stderr)
     return 1 if run.violations else 0
 
 

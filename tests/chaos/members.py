@@ -50,7 +50,8 @@ class Clock:
     def __init__(self, home: Path, name: str) -> None:
         self._path = home / f"{name}.clock"
         self._path.write_bytes(SHIFT.pack(0))
-        self.environ = {"PYTHONPATH": str(CLOCK), "CHAOS_CLOCK": str(self._path)}
+        search = os.pathsep.join(filter(None, (str(CLOCK), os.environ.get("PYTHONPATH"))))
+        self.environ = {"PYTHONPATH": search, "CHAOS_CLOCK": str(self._path)}
 
     def jump(self, seconds: float) -> None:
         """Show so many seconds more, or less, than the machine's clock."""

@@ -54,7 +54,8 @@ class Run:
     def begin(self) -> None:
         """Wait until everybody works, and remember what they have open then."""
         took = self._resume(time.monotonic(), DEADLINE)
-        self._tell(f"everybody works after {took:.2f} s")
+        if took is not None:
+            self._tell(f"everybody works after {took:.2f} s")
         self._check()
 
     def step(self, name: str) -> None:
@@ -68,8 +69,9 @@ class Run:
             self._violated([what])
         self._step = f"step {len(self._struck)} ({name} {what})"
         took = self._resume(time.monotonic(), RESUMED_WITHIN)
-        self.resumed[name].append(took)
-        self._tell(f"{self._step}: resumed after {took:.2f} s")
+        if took is not None:
+            self.resumed[name].append(took)
+            self._tell(f"{self._step}: resumed after {took:.2f} s")
         self._check()
 
     def end(self) -> None:
@@ -114,8 +116,8 @@ class Run:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _resume(self, end: float, within: float) -> float:
-        """Seconds until every worker has new frames of all its streams."""
+    def _resume(self, end: float, within: float) -> float | None:
+        """Seconds until every worker has new frames of all its streams; None: somebody never had."""
         start = {name: len(worker.seen) for name, worker in self.stage.workers.items()}
         while True:
             self.stage.listen()
@@ -134,10 +136,10 @@ class Run:
                 break
             time.sleep(STEP)
         self._violated(dead)
-        if waiting or worst > within:
+        if not dead and (waiting or worst > within):
             who = f"; {' '.join(waiting)} never did" if waiting else ""
             self._violated([f"resumed after {spent if waiting else worst:.2f} s, allowed are {within:g}{who}"])
-        return spent if waiting else worst
+        return None if waiting else worst
 
     def _check(self) -> None:
         """Everything but the time: at once, or as soon as what dies with a fault is gone."""
@@ -221,9 +223,8 @@ def choose(seed: int, apart: bool) -> Iterator[str]:
 
 
 def logs(home: Path) -> str:
-    """What everybody wrote to standard error."""
+    """The last of what everybody wrote to standard error."""
+    files = (path for path in (home / "log", *sorted(home.glob("*.err"))) if path.stat().st_size)
     return "\n".join(
-        f"--- {path.name}\n{path.read_text(errors='replace')}"
-        for path in sorted(home.glob("*.err"))
-        if path.stat().st_size
+        "\n".join([f"--- {path.name}", *path.read_text(errors="replace").splitlines()[-40:]]) for path in files
     )

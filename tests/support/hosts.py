@@ -1,7 +1,8 @@
 """A world of one's own: mounts, and another host behind a cable that can be slow or fail.
 
-A program starts itself anew by `unshare` with mounts and a network of its own, so that nothing outlives it however it
-ends, and the machine's network is not touched. The other host is one more network namespace, held open by a process.
+A program starts itself anew by `unshare` with mounts, processes and a network of its own, so that nothing outlives it
+however it ends, and the machine's network is not touched. The other host is one more network namespace, held open by a
+process.
 """
 
 import os
@@ -20,6 +21,7 @@ APART: Final = "SUPPLIERD_TEST_APART"
 """Set in the environment of a program that has a world of its own."""
 HERE: Final = "10.231.7.1"
 THERE: Final = "10.231.7.2"
+APARTNESS: Final = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 NOBODY: Final = "02:00:00:00:00:01"
 """A hardware address that no interface has: what is sent there is lost in silence."""
 
@@ -31,14 +33,14 @@ def why_not() -> str:
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         return f"not installed: {', '.join(missing)} (Debian: util-linux, mount, iproute2)"
-    done = subprocess.run(["unshare", "--mount", "--net", "true"], check=False, capture_output=True, text=True)
+    done = subprocess.run([*APARTNESS, "true"], check=False, capture_output=True, text=True)
     return f"no namespaces here: {done.stderr.strip()}" if done.returncode else ""
 
 
 def go_apart(arguments: Sequence[str]) -> None:
     """Start this program anew, by Python with these arguments, in a world of its own, unless it is in one."""
     if os.environ.pop(APART, None) is None:
-        command = ["unshare", "--mount", "--net", "--", sys.executable, *arguments]
+        command = [*APARTNESS, sys.executable, *arguments]
         os.execvpe(command[0], command, {**os.environ, APART: "yes"})
     run("ip", "link", "set", "lo", "up")
 
