@@ -32,6 +32,8 @@ class Session:
 
     def lost(self, now: float) -> bool:
         """Whether the worker's connection is gone, or did not come in time."""
+        if self.link.handshakes > 1:
+            return True  # its client has connected again: what was under way to it went with the former connection
         if self.link.connected():
             return False
         return self.link.was_connected or now - self.opened_at >= CONNECT_GRACE
