@@ -19,13 +19,14 @@ SECONDS ?= 20
 # For `make fuzz`: inputs for each target. For `make soak`: how long it measures.
 RUNS ?= 100000
 SOAK_SECONDS ?= $(if $(filter command%,$(origin SECONDS)),$(SECONDS),1800)
+SEED ?=
 ARGS ?=
 PYTEST_ARGS ?=
 # The interpreter for a new .venv; empty: the newest of 3.13, 3.12 and 3.11 that starts, else python3.
 PYTHON ?=
 
 .NOTPARALLEL:
-.PHONY: help venv demo test lint types architecture unit test-node test-system fuzz soak bench bench-peers bench-growth bench-scraping grafana grafana-picture clips picture-top lock build clean
+.PHONY: help venv demo test lint types architecture unit chaos test-node test-system fuzz soak bench bench-peers bench-growth bench-scraping grafana grafana-picture clips picture-top lock build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +61,10 @@ architecture: $(STAMP) ## import layers: import-linter's contracts
 unit: $(STAMP) ## the tests alone; PYTEST_ARGS go to pytest
 	@echo "== pytest"
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: SECONDS = 60
+chaos: $(STAMP) ## faults upon real processes for SECONDS (60), by a SEED that replays them; as root also of the network
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 test-node: $(STAMP) ## the client for Node: install its packages, run its tests and those with a daemon
 	@cd clients/node && npm ci --ignore-scripts --no-audit --no-fund

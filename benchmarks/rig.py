@@ -40,10 +40,26 @@ def until(condition: Callable[[], _T], what: str, deadline: float = DEADLINE) ->
 
 
 class Part:
-    """A process that plays a part. `words` is what it has said so far; `errors` is a file for its standard error."""
+    """A process that plays a part.
 
-    def __init__(self, program: str, name: str, arguments: dict[str, Any], errors: IO[bytes] | None = None) -> None:
-        command = [sys.executable, program, "part", name, json.dumps(arguments)]
+    Args:
+        program, name, arguments: the file, its function, and what that is given.
+        errors: a file for its standard error.
+        prefix: a command that runs the part's command line elsewhere.
+
+    Attributes:
+        words: what it has said so far.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        name: str,
+        arguments: dict[str, Any],
+        errors: IO[bytes] | None = None,
+        prefix: Iterable[str] = (),
+    ) -> None:
+        command = [*prefix, sys.executable, program, "part", name, json.dumps(arguments)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         self.words: list[dict[str, Any]] = []
         self._listener = threading.Thread(target=self._listen, daemon=True)

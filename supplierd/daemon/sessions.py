@@ -36,6 +36,8 @@ class Session:
 
     def lost(self, now: float) -> bool:
         """Whether the worker's connection is gone, or did not come in time."""
+        if self.link.handshakes > 1:
+            return True  # its client has connected again: what was under way to it went with the former connection
         if self.link.connected():
             self._missed_at = None
             return False

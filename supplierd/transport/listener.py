@@ -89,6 +89,11 @@ class Listener(ABC):
         """How many there are, as far as `strangers` has been told."""
         return self._strangers.connections
 
+    @property
+    def handshakes(self) -> int:
+        """How many connections have shaken hands, as far as `strangers` has been told."""
+        return self._strangers.handshakes
+
     def reopen(self) -> None:
         """Cut off every peer and listen anew; those who may come reconnect by themselves.
 

@@ -158,6 +158,7 @@ class StrangerCount:
         self._established: set[int] = set()
         self._ended_early: set[int] = set()
         self._greeted_early = 0
+        self.handshakes = 0
 
     def take(self) -> int:
         """How many, by the next EVENTS_AT_ONCE events. To be called often: libzmq's I/O thread waits when 1000 lie
@@ -171,6 +172,7 @@ class StrangerCount:
             if event["event"] == zmq.Event.ACCEPTED:
                 strangers += self._accepted(descriptor)
             elif event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
+                self.handshakes += 1
                 self._shook_hands()
             else:
                 strangers += self._ended(descriptor)

@@ -15,6 +15,7 @@ class FakeLink:
 
     there: bool = False
     was_connected: bool = False
+    handshakes: int = 0
 
     def connected(self) -> bool:
         self.was_connected = self.was_connected or self.there
@@ -52,3 +53,11 @@ def test_a_connection_that_returns_is_no_loss() -> None:
     link.there = False
     assert not one.lost(4.0)
     assert one.lost(4.0 + LEAVE_GRACE + 0.01)
+
+
+def test_a_client_that_connects_again_has_lost_what_was_under_way() -> None:
+    link = FakeLink(there=True, handshakes=1)
+    one = session(link)
+    assert not one.lost(1.0)
+    link.handshakes = 2
+    assert one.lost(2.0)

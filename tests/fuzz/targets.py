@@ -71,6 +71,10 @@ def examine(target: Target, data: bytes) -> str:
 _DECODER = frame.Decoder()  # which remembers the inputs before
 
 
+def _differs(found: str, expected: str) -> str:
+    raise AssertionError(f"the decoder that remembers says {found}, not {expected}")
+
+
 def _decode_again(message: bytes) -> str:
     """By the decoder that remembers: a header's text, or the reason of a refusal."""
     try:
@@ -81,12 +85,13 @@ def _decode_again(message: bytes) -> str:
 
 def decode_frame(message: bytes) -> str:
     """Decode a frame message, and check what every accepted one may rely on."""
+    again = _decode_again(message)
     try:
         header = frame.decode(message)
     except WireError as error:
-        assert _decode_again(message) == error.reason
-        return error.reason
-    assert _decode_again(message) == repr(header)
+        return error.reason if again == error.reason else _differs(again, error.reason)
+    if again != repr(header):
+        _differs(again, repr(header))
     assert is_name(header.stream)
     assert len(header.boot) == 16
     assert header.seq > 0

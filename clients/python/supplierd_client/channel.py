@@ -182,6 +182,9 @@ class Channel:
                 self._frames = Source(connect(self._context, zmq.PULL, target, keys=self._keys), self._by_descriptor)
             except ValueError as error:
                 log.warning("no frames can come: %s", error)
+            except zmq.ZMQError as error:  # out of descriptors: tried again at the next step, as a demand is repeated
+                log.warning("no frames can come yet: %s", error.strerror)
+                endpoint = ""
         self._frames_endpoint = endpoint
         self.sources = [self._control] if self._frames is None else [self._control, self._frames]
 

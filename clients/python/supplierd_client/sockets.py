@@ -17,6 +17,8 @@ RECONNECT_MS: Final = 50
 RECONNECT_MAX_MS: Final = 500
 """Between attempts to reach a daemon that is away: a restarted one is found within half a second."""
 TCP_DEAD_AFTER_MS: Final = 5_000
+CONNECT_TIMEOUT_MS: Final = 2_000
+"""The kernel waits longer and longer between its attempts: after a partition of 14 s for another 4 s."""
 MAX_MESSAGE_BYTES: Final = 1024 * 1024 * 1024
 """What a daemon may send; its own limit for frames is lower."""
 
@@ -74,6 +76,7 @@ def connect(
         zmq.SNDBUF: TCP_BUFFER_BYTES,
         zmq.RCVBUF: TCP_BUFFER_BYTES,
         zmq.TCP_MAXRT: TCP_DEAD_AFTER_MS,
+        zmq.CONNECT_TIMEOUT: CONNECT_TIMEOUT_MS,
         zmq.TCP_KEEPALIVE: 1,
         zmq.TCP_KEEPALIVE_IDLE: 1,
         zmq.TCP_KEEPALIVE_INTVL: 1,
