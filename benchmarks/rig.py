@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self, TypeVar
@@ -115,9 +115,10 @@ class Rig:
     Args:
         program: the benchmark's file, whose functions are the parts.
         document: the daemon's configuration, TOML.
+        daemon: what Python runs as the daemon.
     """
 
-    def __init__(self, program: str, document: str = "") -> None:
+    def __init__(self, program: str, document: str = "", daemon: Sequence[str] = ("-m", "supplierd")) -> None:
         self._program = program
         self._place = tempfile.TemporaryDirectory(prefix="sd-", dir=SHM if SHM.is_dir() else None)
         home = Path(self._place.name)
@@ -125,7 +126,7 @@ class Rig:
         self.log_file = home / "log"
         self.parts: list[Part] = []
         (home / "supplierd.toml").write_text(document)
-        command = [sys.executable, "-m", "supplierd", "run", "--config", str(home / "supplierd.toml")]
+        command = [sys.executable, *daemon, "run", "--config", str(home / "supplierd.toml")]
         command += ["--runtime-dir", str(self.runtime_dir), "--metrics-address", "127.0.0.1:0"]
         with self.log_file.open("wb") as log:
             self.daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -146,6 +146,10 @@ class Worker:
                 return mailbox
         return None
 
+    def owed(self) -> bool:
+        """Whether a promised frame waits for it."""
+        return any(mailbox.owed and mailbox.pending is not None for mailbox in self.mailboxes.values())
+
     def best(self, now: float) -> Mailbox | None:
         """The mailbox to serve: of those that are ready, the least recently served."""
         chosen = None

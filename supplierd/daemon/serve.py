@@ -159,7 +159,7 @@ def _start(given: Config, load: Callable[[], Config], signals: _Signals, stack: 
     except (HeldError, ConfigError, ValueError) as error:
         raise StartError(str(error)) from None
     remove_dead_links(directory)
-    descriptors = Descriptors(_raise_descriptor_limit(config.daemon.max_workers))
+    _raise_descriptor_limit(config.daemon.max_workers)
     if config.daemon.insecure:
         event(log, logging.WARNING, "daemon.insecure is set: anybody who can reach the tcp endpoints can use them")
     _go_first()
@@ -198,7 +198,7 @@ def _start(given: Config, load: Callable[[], Config], signals: _Signals, stack: 
         guard=guard,
         gatekeeper=gatekeeper,
         max_message=limit,
-        descriptors=descriptors,
+        descriptors=Descriptors(),
     )
     for name, worker in config.workers.items():
         if worker.endpoint is not None:
@@ -269,7 +269,7 @@ def _go_first() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, min(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
-def _raise_descriptor_limit(max_workers: int) -> int:
+def _raise_descriptor_limit(max_workers: int) -> None:
     limit = sockets.raise_descriptor_limit()
     wanted = 128 + sockets.DESCRIPTORS_PER_WORKER * max_workers
     if limit < wanted:
@@ -279,7 +279,6 @@ def _raise_descriptor_limit(max_workers: int) -> int:
             f"the limit of open files is {limit}, {max_workers} workers may need {wanted}: "
             "raise LimitNOFILE or lower daemon.max_workers",
         )
-    return limit
 
 
 def _open_exporter(config: Config, control_endpoint: str, stack: ExitStack) -> Exporter | None:

@@ -4,6 +4,7 @@ Out of descriptors, libzmq's ipc listener aborts the process. So the daemon must
 """
 
 import os
+import resource
 from typing import Final
 
 MAX_RESERVE: Final = 4096
@@ -16,24 +17,26 @@ _OPEN: Final = "/proc/self/fd"
 class Descriptors:
     """The descriptors of this process.
 
-    Args:
-        limit: of open files.
-
     Attributes:
+        limit: of open files, as of the last look: somebody may change it while the process runs.
         short: whether fewer than the reserve, a quarter of the limit, are free.
     """
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    def __init__(self) -> None:
+        self.limit = _limit()
         self.short = False
-        reserve = min(limit // 4, MAX_RESERVE)
-        self._most = limit - reserve
-        self._again = self._most - reserve // 4
 
     def look(self) -> bool:
         """Count, and say whether they are short: until some have become free beyond the reserve."""
-        self.short = _count() > (self._again if self.short else self._most)
+        self.limit = _limit()
+        reserve = min(self.limit // 4, MAX_RESERVE)
+        most = self.limit - reserve
+        self.short = _count() > (most - reserve // 4 if self.short else most)
         return self.short
+
+
+def _limit() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _count() -> int:

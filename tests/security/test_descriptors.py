@@ -65,11 +65,23 @@ def test_a_flood_of_connections_does_not_end_the_daemon(home: Path, door: str) -
 
 @pytest.mark.parametrize(("limit", "most"), [(1000, 750), (1_000_000, 1_000_000 - MAX_RESERVE)])
 def test_short_begins_and_ends_apart(monkeypatch: pytest.MonkeyPatch, limit: int, most: int) -> None:
-    watch, again = Descriptors(limit), most - (limit - most) // 4
+    monkeypatch.setattr(descriptors, "_limit", lambda: limit)
+    watch, again = Descriptors(), most - (limit - most) // 4
     for count, short in [(most, False), (most + 1, True), (again + 1, True), (again, False), (again + 1, False)]:
         monkeypatch.setattr(descriptors, "_count", lambda n=count: n)
         assert watch.look() is short
         assert watch.short is short
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_limit_that_is_lowered_later_counts() -> None:
+    watch = Descriptors()
+    assert not watch.look()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors._count() + 1, hard))
+    assert watch.look()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    assert not watch.look()
 
 
 def test_what_is_open_is_counted() -> None:

@@ -22,7 +22,7 @@ class FewDescriptors(Descriptors):
     """As short as a test says."""
 
     def __init__(self) -> None:
-        super().__init__(1000)
+        super().__init__()
         self.wanted = False
 
     def look(self) -> bool:
@@ -100,7 +100,7 @@ def test_a_flood_is_met_in_the_turn_in_which_it_comes(inbox: Inbox) -> None:
 
 
 def test_a_door_whose_address_was_taken_is_tried_again(inbox: Inbox, caplog: pytest.LogCaptureFixture) -> None:
-    doors = Doors(Waiter(), [inbox], list, 8, Descriptors(1_000_000))
+    doors = Doors(Waiter(), [inbox], list, 8, Descriptors())
     inbox.pause()
     port = int(inbox.endpoint.rpartition(":")[2])
     thief = wait_for(lambda: _listening(port), "the address")
@@ -123,6 +123,6 @@ def _listening(port: int) -> socket.socket | None:
 
 
 def test_as_many_may_join_at_once_as_there_can_be(inbox: Inbox) -> None:
-    doors = Doors(Waiter(), [inbox], list, 1000, Descriptors(1_000_000))
+    doors = Doors(Waiter(), [inbox], list, 1000, Descriptors())
     assert sum(doors.may_join(1.0) for _ in range(5000)) == 1000 + JOINS_PER_SECOND
     assert sum(doors.may_join(2.0) for _ in range(5000)) == JOINS_PER_SECOND
