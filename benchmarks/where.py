@@ -4,8 +4,8 @@
 
 First nothing is touched: the CPU time and the context switches of every thread, out of /proc, for each frame delivered,
 at a camera's pace. Then the steps of the path are wrapped, which adds a microsecond or two to each, and the median of
-what they took is shown: at a camera's pace, where every step finds the processor's caches full of others' work, and at a
-high one to a single worker, where it finds its own.
+what they took is shown: at a camera's pace, where every step finds the processor's caches full of others' work, and at
+a high one to a single worker, where it finds its own.
 """
 
 import argparse

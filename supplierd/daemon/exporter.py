@@ -27,6 +27,7 @@ from prometheus_client.exposition import choose_encoder
 import supplierd
 from supplierd.core.snapshot import Snapshot
 from supplierd.daemon.https import OPEN, Protection, protected
+from supplierd.daemon.pace import Paced
 from supplierd.metrics import SnapshotCollector
 from supplierd.transport.monitor import Monitor, NoAnswerError
 from supplierd.transport.sockets import LIBZMQ
@@ -189,7 +190,7 @@ def main() -> None:
 
     protection = Protection(arguments.tls_certificate, arguments.tls_key, arguments.basic_auth_file)
     server = _Server(socket.socket(fileno=arguments.fd), protection.tls())
-    users, app = protection.users(), application(render)
+    users, app = protection.users(), application(Paced(render))
     server.set_app(app if users is None else protected(app, users))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     while os.read(0, 4096):
