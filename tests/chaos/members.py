@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tests.chaos.clock.sitecustomize import SHIFT
-from tests.support.daemon import Daemon, alive, environment, has_stopped
+from tests.support.daemon import Child, Daemon, alive, environment, has_stopped
 from tests.support.waiting import DEADLINE, wait_for
 
 ROOT: Final = Path(__file__).parent.parent.parent
@@ -59,7 +59,7 @@ class Clock:
             file.write(SHIFT.pack(round(seconds * 1e9)))
 
 
-class Member:
+class Member(Child):
     """A publisher or a worker.
 
     Args:
@@ -88,21 +88,7 @@ class Member:
         self.complaints: list[str] = []
         self._home = home
         self._command = [*prefix, sys.executable, "-m", "tests.chaos.parts", part, json.dumps(arguments)]
-        self._process: subprocess.Popen[bytes] | None = None
         self._rest = b""
-
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        assert self._process is not None, "not started"
-        return self._process
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
 
     @property
     def died(self) -> str:

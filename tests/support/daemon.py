@@ -69,7 +69,26 @@ def alive(pid: int) -> bool:
         return False
 
 
-class Daemon:
+class Child:
+    """A process that this one starts, perhaps more than once."""
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "not started"
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+
+class Daemon(Child):
     """A supplierd.
 
     Args:
@@ -102,7 +121,6 @@ class Daemon:
         )
         self._environ = environment(environ)
         self._session = session
-        self._process: subprocess.Popen[bytes] | None = None
         self._monitor: Monitor | None = None
         self._began = 0
 
@@ -133,19 +151,6 @@ class Daemon:
     def set_environment(self, **variables: str) -> None:
         """More environment variables for the next start."""
         self._environ.update(variables)
-
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        assert self._process is not None, "not started"
-        return self._process
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """End it by a signal; the seconds that it took. It must exit with 0."""
