@@ -12,10 +12,11 @@ from typing import Final
 Answer = tuple[bytes, str]
 
 SHARE: Final = 0.01
-"""Of a core: so few frames meet a rendering that the 99th percentile of their age does not show it. A tenth raised it by
-half (`make bench-scraping`)."""
-LONGEST_REST: Final = 1.0
-"""Seconds, for no scrape interval that is in use is shorter. With 64 workers a rendering takes 50 ms."""
+"""Of a core: so few frames meet a rendering that the 99th percentile of their age does not show it. A tenth raised it
+by half (`make bench-scraping`)."""
+LONGEST_PERIOD: Final = 0.9
+"""Seconds from one rendering to the next, whatever it takes (50 ms with 64 workers): the shortest scrape interval in
+use is a second, and is kept."""
 
 
 class Paced:
@@ -49,7 +50,6 @@ class Paced:
             self._rest(max(0.0, self._free_at - self._clock()))
             began, used = self._clock(), self._used()
             answer = self._make(accept)
-            rest = (self._used() - used) * (1.0 / SHARE - 1.0)
-            self._free_at = self._clock() + min(rest, LONGEST_REST)
+            self._free_at = began + min((self._used() - used) / SHARE, LONGEST_PERIOD)
             self._last = accept, began, answer
             return answer

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from supplierd.daemon.pace import LONGEST_REST, SHARE, Answer, Paced
+from supplierd.daemon.pace import LONGEST_PERIOD, SHARE, Answer, Paced
 from tests.support.waiting import wait_for
 
 
@@ -51,13 +51,19 @@ def test_a_scrape_now_and_then_does_not_wait() -> None:
         kitchen.now += 1.0
 
 
-def test_no_rest_is_longer_than_a_scrape_interval() -> None:
-    kitchen = Kitchen(takes=5.0)
+@pytest.mark.parametrize("takes", [0.05, 0.5, 5.0])
+def test_an_interval_of_a_second_is_kept_as_long_as_rendering_allows(takes: float) -> None:
+    kitchen = Kitchen(takes=takes)
     paced = kitchen.paced()
-    paced(None)
+    for _ in range(20):
+        began = kitchen.now
+        paced(None)
+        assert kitchen.now - began == pytest.approx(takes)
+        kitchen.now = max(kitchen.now, began + 1.0)
     began = kitchen.now
     paced(None)
-    assert kitchen.now - began == pytest.approx(LONGEST_REST + kitchen.takes)
+    paced(None)
+    assert kitchen.now - began == pytest.approx(max(LONGEST_PERIOD, takes) + takes)
 
 
 def test_a_failure_is_the_askers_and_nobody_elses() -> None:
