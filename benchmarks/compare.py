@@ -48,7 +48,7 @@ def machine() -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
         "model": model[0].partition(":")[2].strip() if model else "",
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "load_before": os.getloadavg()[0],
     }

@@ -64,20 +64,21 @@ def markdown(data: dict[str, Any], medians: Medians) -> str:
     busy = sum(other > BUSY for other in shares)
     parts = [
         f"Measured on {machine['cores']} cores ({machine['model']}), kernel {machine['kernel']}, Python "
-        f"{machine['python']}; {data['seconds']:g} s in each run, medians over the rounds. Other processes took more "
+        f"{machine['python']}; {data['seconds']:g} s in each run, medians over the rounds (one "
+        f"round where a worker is stopped or the pace is raised). Other processes took more "
         f"than {BUSY:.0%} of the machine in {busy} of {len(shares)} cells."
     ]
     if steady:
         parts += [
-            "Age of a frame in the worker's hands, ms: p50 / p99 / most",
+            "Age of a frame in the worker's hands, ms: p50 / p99 / max",
             by_work(medians, steady, "age_p50_ms", "age_p99_ms", "age_max_ms"),
             "CPU seconds of all processes per 1000 frames delivered",
             by_work(medians, steady, "cpu_s_per_1000"),
-            "One call of `publish`, ms: p50 / p99 / most",
+            "One call of `publish`, ms: p50 / p99 / max",
             by_work(medians, steady, "publish_p50_ms", "publish_p99_ms", "publish_max_ms"),
-            "Memory of all processes, MB, without what the workers share of the interpreter",
+            "Memory of all processes (PSS), MB",
             by_work(medians, steady, "memory_mb"),
-            "Frames missed by the workers, and how many of these drops the system can report",
+            "Frames missed between each worker's first and last one / drops that the system reported in the whole run",
             by_work(medians, steady, "missed", "reported_drops", least=False),
             "Frames a second: received by each worker / published",
             by_work(medians, steady, "received_fps", "published_fps", least=False),
@@ -101,7 +102,7 @@ def markdown(data: dict[str, Any], medians: Medians) -> str:
             table(
                 [
                     "",
-                    "slow one's age p50 / most ms",
+                    "slow one's age p50 / max ms",
                     "others' age p50 / p99 ms",
                     "first age after a 3 s stop, ms",
                     "neighbours got meanwhile",
