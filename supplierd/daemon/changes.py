@@ -6,10 +6,14 @@ are remembered, so that memory follows its limits.
 """
 
 import logging
+from typing import Final
 
 from supplierd.core.supplier import Supplier
 from supplierd.core.worker import State, Worker
 from supplierd.logs import event
+
+KEPT_AGAIN: Final = 0.9
+"""Share of its budget at which a worker keeps to it again: one that stands just at it is not a line for each look."""
 
 log = logging.getLogger("supplierd.distribution")
 
@@ -48,8 +52,9 @@ class Changes:
         if not worker.connected:
             return  # it misses everything, which was said
         promised, dropped = worker.windowed()
-        over = dropped > promised * worker.policy.drop_budget
-        if over != (worker.name in self._over_budget):
+        was_over = worker.name in self._over_budget
+        over = dropped > promised * worker.policy.drop_budget * (KEPT_AGAIN if was_over else 1.0)
+        if over != was_over:
             (self._over_budget.add if over else self._over_budget.discard)(worker.name)
             event(
                 log,

@@ -27,7 +27,7 @@ from prometheus_client.exposition import choose_encoder
 import supplierd
 from supplierd.core.snapshot import Snapshot
 from supplierd.daemon.https import OPEN, Protection, protected
-from supplierd.daemon.pace import Paced
+from supplierd.daemon.pace import BusyError, Paced
 from supplierd.metrics import SnapshotCollector
 from supplierd.transport.monitor import Monitor, NoAnswerError
 from supplierd.transport.sockets import LIBZMQ
@@ -108,8 +108,8 @@ def application(render: Callable[[str | None], tuple[bytes, str]]) -> Callable[.
     """The WSGI application: /metrics, and one line for whoever comes by.
 
     Args:
-        render: from the Accept header to the exposition and its content type; raises NoAnswerError, or ValueError where
-            the daemon is of another version.
+        render: from the Accept header to the exposition and its content type; raises NoAnswerError, BusyError, or
+            ValueError where the daemon is of another version.
     """
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -119,7 +119,7 @@ def application(render: Callable[[str | None], tuple[bytes, str]]) -> Callable[.
         elif environ["PATH_INFO"] == "/metrics":
             try:
                 body, kind = render(environ.get("HTTP_ACCEPT"))
-            except (NoAnswerError, ValueError) as error:
+            except (NoAnswerError, BusyError, ValueError) as error:
                 status, body = "503 Service Unavailable", f"{error}\n".encode()
         elif environ["PATH_INFO"] != "/":
             status, body = "404 Not Found", b"the metrics are at /metrics\n"
@@ -190,7 +190,7 @@ def main() -> None:
 
     protection = Protection(arguments.tls_certificate, arguments.tls_key, arguments.basic_auth_file)
     server = _Server(socket.socket(fileno=arguments.fd), protection.tls())
-    users, app = protection.users(), application(Paced(render))
+    users, app = protection.users(), application(Paced(render, lambda accept: choose_encoder(accept or "")[1]))
     server.set_app(app if users is None else protected(app, users))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     while os.read(0, 4096):

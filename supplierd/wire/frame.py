@@ -51,6 +51,7 @@ _ITEM_SIZES: Final = {
 """Bytes of an element by dtype: every plain number type that NumPy has."""
 _UINT64_MAX: Final = (1 << 64) - 1
 _ARENA_KEY: Final = msgpack.packb("arena")
+_NIL: Final = msgpack.packb(None)
 _KNOWN_HEADERS: Final = 64
 """Headers that a decoder remembers: one for each stream and epoch, and in passing others of a stranger's making."""
 _KNOWN_BYTES: Final = 1024
@@ -239,7 +240,10 @@ class Decoder:
         if flags:
             head, key, slot = head.rpartition(_ARENA_KEY)
         known = self._known.get(head)
-        if known is None or magic != MAGIC or version != VERSION or flags & ~FLAG_ARENA or not seq or size < offset:
+        if (
+            known is None or bool(flags) is (known.arena is None)  # a head without its slot is no whole header
+            or magic != MAGIC or version != VERSION or flags & ~FLAG_ARENA or not seq or size < offset
+        ):  # fmt: skip
             header = decode(message)
             self._learn(head, key + slot, header)
             return header
@@ -254,18 +258,31 @@ class Decoder:
             return decode(message)
         return Header(
             known.stream, known.epoch, known.boot, seq, captured_wall, captured_mono, known.unsent,
-            known.encoding, known.dtype, known.shape, known.metadata, arena, known.inline, offset, payload_size,
+            known.encoding, known.dtype, known.shape, {}, arena, known.inline, offset, payload_size,
         )  # fmt: skip
 
     def _learn(self, head: bytes, slot: bytes, header: Header) -> None:
         """Remember a header that was found in order, unless it holds what the receiver's user may change."""
         if header.metadata or len(head) > _KNOWN_BYTES:
             return
-        if slot != (b"" if header.arena is None else _ARENA_KEY + msgpack.packb(header.arena)):
-            return  # the slot is not what stands last
+        if header.arena is None:
+            if _ARENA_KEY in head:
+                return  # a copy of a frame that has a slot: no two are the same
+        elif not _stands_last(head, slot, header.arena):
+            return
         if len(self._known) >= _KNOWN_HEADERS:
             self._known.clear()
         self._known[head] = header
+
+
+def _stands_last(head: bytes, slot: bytes, arena: ArenaRef) -> bool:
+    """Whether this slot is the last item of the map that begins with `head`, and not of something nested in it."""
+    if slot != _ARENA_KEY + msgpack.packb(arena):
+        return False
+    try:
+        return msgpack.unpackb(head + _ARENA_KEY + _NIL, **UNPACK_LIMITS)["arena"] is None
+    except (*UNPACK_ERRORS, KeyError):
+        return False
 
 
 def check_array(dtype: str, shape: Sequence[int], size: int) -> None:

@@ -79,6 +79,18 @@ def test_a_worker_is_named_when_its_drops_exceed_its_budget_and_when_they_no_lon
     assert lines() == ["INFO worker keeps to its drop budget again", "WARNING stream silent"]
 
 
+def test_a_worker_that_stands_just_at_its_budget_is_one_line(lines: Callable[[], list[str]]) -> None:
+    owner = supplier({"w": WorkerPolicy(drop_budget=0.5, configured=True)})
+    changes, camera, process = Changes(owner), Camera(), Process(owner)
+    process.join(0.0)
+    for number in range(200):  # it takes every second frame
+        owner.frame(camera.shoot(), number / 30)
+        if number % 2:
+            process.demand(number / 30)
+        changes.log(number / 30)
+    assert len([line for line in lines() if "budget" in line]) == 1
+
+
 def test_a_research_model_may_drop_everything_unmentioned(lines: Callable[[], list[str]]) -> None:
     owner = supplier({"w": WorkerPolicy(service_class=ServiceClass.BEST_EFFORT, drop_budget=1.0, configured=True)})
     changes, camera, process = Changes(owner), Camera(), Process(owner)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from supplierd.daemon.pace import LONGEST_PERIOD, SHARE, Answer, Paced
+from supplierd.daemon import pace
+from supplierd.daemon.pace import FORMATS, LONGEST_PERIOD, SHARE, Answer, BusyError, Paced
 from tests.support.waiting import wait_for
 
 
@@ -30,7 +31,9 @@ class Kitchen:
         self.now += seconds
 
     def paced(self) -> Paced:
-        return Paced(self.make, clock=lambda: self.now, used=lambda: self.worked, rest=self.rest)
+        return Paced(
+            self.make, kind=lambda a: a or "", clock=lambda: self.now, used=lambda: self.worked, rest=self.rest
+        )
 
 
 def test_whoever_scrapes_without_a_pause_gets_a_share_of_a_core() -> None:
@@ -66,6 +69,43 @@ def test_an_interval_of_a_second_is_kept_as_long_as_rendering_allows(takes: floa
     assert kitchen.now - began == pytest.approx(max(LONGEST_PERIOD, takes) + takes)
 
 
+def test_scrapers_of_two_formats_do_not_hold_each_other_up() -> None:
+    kitchen = Kitchen(takes=0.05)
+    paced = kitchen.paced()
+    for second in range(20):
+        for at, accept in ((0.0, "text"), (0.5, "openmetrics")):
+            kitchen.now = max(kitchen.now, second + at)
+            began = kitchen.now
+            assert paced(accept)[1] == accept
+            assert kitchen.now - began == pytest.approx(kitchen.takes)
+
+
+def test_formats_of_a_strangers_making_are_not_kept() -> None:
+    paced = Kitchen(takes=0.0).paced()
+    for number in range(1000):
+        paced(f"version={number}")
+    assert len(paced._queues) <= FORMATS
+
+
+def test_who_would_wait_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "LONGEST_WAIT", 0.01)
+    begun, go = threading.Event(), threading.Event()
+
+    def make(accept: str | None) -> Answer:
+        begun.set()
+        assert go.wait(10)
+        return b"", ""
+
+    paced = Paced(make, kind=lambda _: "")
+    first = threading.Thread(target=paced, args=(None,))
+    first.start()
+    assert begun.wait(10)
+    with pytest.raises(BusyError, match="scrape less often"):
+        paced(None)
+    go.set()
+    first.join(10)
+
+
 def test_a_failure_is_the_askers_and_nobody_elses() -> None:
     kitchen = Kitchen(takes=0.1)
     paced = kitchen.paced()
@@ -87,7 +127,7 @@ def test_all_who_wait_get_the_one_answer_that_is_made_after_they_asked() -> None
         asked.append(1)
         return float(len(asked))
 
-    paced = Paced(make, clock=clock, used=lambda: 0.0)
+    paced = Paced(make, kind=lambda _: "", clock=clock, used=lambda: 0.0)
     answers: list[bytes] = []
     crowd = [threading.Thread(target=lambda: answers.append(paced(None)[0])) for _ in range(8)]
     crowd[0].start()

@@ -63,8 +63,8 @@ def examine(target: Target, data: bytes) -> str:
     outcome = target.run(data)
     took = time.thread_time() - began
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) * 1024
+    assert grown < MEMORY, f"an input of {len(data)} bytes took {grown >> 20} MiB"  # first, for memory takes time, too
     assert took < SECONDS, f"an input of {len(data)} bytes took {took:.1f} s"
-    assert grown < MEMORY, f"an input of {len(data)} bytes took {grown >> 20} MiB"
     return outcome
 
 

@@ -301,6 +301,51 @@ def test_a_decoder_says_what_decode_says(kinds: list[Header], data: st.DataObjec
         assert outcome(decoder.decode, whole) == outcome(frame.decode, whole)
 
 
+REF = ["cam-1-0123456789abcdef.arena", 3, 4, 4096, 4]
+OTHER_REF = ["cam-1-0123456789abcdef.arena", 9, 8, 4096, 4]
+
+
+def before_slot(fields: dict[str, Any]) -> bytes:
+    """A packed header up to its slot."""
+    packed: bytes = msgpack.packb(fields)
+    return packed[: packed.rindex(msgpack.packb("arena"))]
+
+
+def of(packed: bytes, flags: int, payload: bytes = b"") -> bytes:
+    """A frame message with these bytes as its header."""
+    head = PREFIX.pack(frame.MAGIC, frame.VERSION, flags, len(packed), 1, 0, 0) + packed
+    return head + bytes(-len(head) % ALIGNMENT) + payload
+
+
+@pytest.mark.parametrize(
+    ("learned", "then"),
+    [
+        # A whole header, and one that ends where the slot would begin: a map that lacks its last item.
+        (pack({**FIELDS, "arena": REF}, b"", 1), of(before_slot({**FIELDS, "arena": REF}), 0, b"abcd")),
+        # An inline frame's header, with a slot behind its end.
+        (pack(FIELDS), of(msgpack.packb(FIELDS) + msgpack.packb("arena") + msgpack.packb(REF), 1)),
+        # A slot within something nested, which ends like the header's own.
+        (
+            pack({**FIELDS, "arena": REF, "more": {"arena": REF}}, b"", 1),
+            pack({**FIELDS, "arena": REF, "more": {"arena": OTHER_REF}}, b"", 1),
+        ),
+    ],
+)
+def test_a_decoder_is_not_fooled_by_what_it_has_seen(learned: bytes, then: bytes) -> None:
+    decoder = frame.Decoder()
+    assert outcome(decoder.decode, learned) == outcome(frame.decode, learned)
+    for message in (then, learned, then):
+        assert outcome(decoder.decode, message) == outcome(frame.decode, message)
+
+
+def test_a_decoder_does_not_learn_what_never_comes_again() -> None:
+    """Copies of frames that have a slot: each header names another one."""
+    decoder = frame.Decoder()
+    for slot in range(9):
+        decoder.decode(memoryview(pack({**FIELDS, "arena": [REF[0], slot, 2, 4096, 4]})))
+    assert not decoder._known
+
+
 def test_a_decoder_remembers_what_repeats_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     unpacked = []
 
@@ -316,8 +361,10 @@ def test_a_decoder_remembers_what_repeats_and_nothing_else(monkeypatch: pytest.M
         message = memoryview(frame.encode_head(header) + (b"" if header.arena else b"abcd"))
         assert decoder.decode(message) == frame.decode(message)
     assert len(unpacked) == len(slots) + 8 + 2  # those of the comparison, and the first of each kind
-    mine = pack({**FIELDS, "metadata": {"counter": 1}})
-    assert decoder.decode(memoryview(mine)).metadata is not decoder.decode(memoryview(mine)).metadata
+    for fields in (FIELDS, {**FIELDS, "metadata": {"counter": 1}}):  # whoever changes one's metadata changes no other's
+        first, second = (decoder.decode(memoryview(pack(fields))).metadata for _ in range(2))
+        assert first == second
+        assert first is not second
 
 
 def test_a_stranger_cannot_fill_a_decoders_memory() -> None:

@@ -34,6 +34,8 @@ from supplierd_client.sockets import Reach, Source, connect, default_control, lo
 
 LEAVE_WAIT_MS: Final = 100
 """How long closing waits for the last message to be written."""
+WARN_EVERY: Final = 1.0
+"""Seconds between two warnings that no frames can come."""
 PRUNE_EVERY: Final = 5.0
 """Seconds between two looks for arenas that were unlinked, whose memory lasts as long as they are open here."""
 
@@ -98,6 +100,7 @@ class Channel:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._frames: Source | None = None
         self._frames_endpoint = ""
+        self._warn_at = float("-inf")
         self._decode = wire.Decoder().decode
         self._by_descriptor = by_descriptor
         try:
@@ -183,7 +186,10 @@ class Channel:
             except ValueError as error:
                 log.warning("no frames can come: %s", error)
             except zmq.ZMQError as error:  # out of descriptors: tried again at the next step, as a demand is repeated
-                log.warning("no frames can come yet: %s", error.strerror)
+                now = time.monotonic()
+                if now >= self._warn_at:
+                    self._warn_at = now + WARN_EVERY
+                    log.warning("no frames can come yet: %s", error.strerror)
                 endpoint = ""
         self._frames_endpoint = endpoint
         self.sources = [self._control] if self._frames is None else [self._control, self._frames]

@@ -89,7 +89,8 @@ class Worker:
         """The freshest frame, as soon as there is one that this worker has not had.
 
         Args:
-            timeout: seconds to wait; None: for ever; 0: only what is at hand.
+            timeout: seconds to wait; None: for ever; 0: only what is at hand. In a program that handles many signals a
+                second it may take up to a second longer.
 
         Returns:
             A frame; None when the time is over, or the worker is closed.
