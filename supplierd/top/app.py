@@ -89,7 +89,7 @@ class Poller:
             return str(printable(str(error)))
         try:
             return Snapshot.from_wire(printable(answer))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, RecursionError):
             return "what answers there gives no snapshot that this program reads: use the programs of one version"
 
 

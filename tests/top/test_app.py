@@ -248,11 +248,20 @@ def test_it_ends_with_its_terminal(typist: Start, quiet: str) -> None:
     assert top.end() == 0
 
 
-def test_a_fault_of_its_own_leaves_the_terminal_as_it_was_too(
-    typist: Start, endpoint: str, false_daemon: Callable[[Snapshot], FalseDaemon]
-) -> None:
-    false_daemon(snapshot(streams=(stream()._replace(fps="fast"),)))  # type: ignore[arg-type]
-    top = typist("--control", endpoint)
+FAULT = """
+from supplierd.top.screen import Screen
+
+def answer(*_):
+    raise ZeroDivisionError("a defect")
+
+Screen.answer = answer
+"""
+
+
+def test_a_fault_of_its_own_leaves_the_terminal_as_it_was_too(typist: Start, quiet: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(FAULT)
+    search = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    top = typist("--control", quiet, environ={"PYTHONPATH": search})
     assert top.end() == 1
     wait_for(lambda: "Error" in top.written, "the traceback")
     assert "Traceback" in top.written.split("\x1b[?25h\x1b[?1049l")[1]
