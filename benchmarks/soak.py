@@ -245,13 +245,18 @@ class Soak:
             "consumed": sum(m.consumed for w in snapshot.workers if w.configured for m in w.mailboxes),
         }
 
-    def at_rest(self, what: str) -> dict[str, float]:
-        """A sample when no guest is there, and the arenas of former cameras have gone."""
+    def at_rest(self, what: str, before: dict[str, float] | None = None) -> dict[str, float]:
+        """A sample when no guest is there, and the arenas of former cameras have gone; and what must be as it was
+        `before` has had the time to become so: the loop lets go of an arena some seconds after it was unlinked."""
         count = self._options.workers
         until(lambda: sum(w.state != "gone" for w in self.rig.snapshot().workers) == count, what, SETTLED_WITHIN)
         arenas = arena_directory(self.rig.runtime_dir)
         until(lambda: len(list(arenas.iterdir())) == len(self._streams), f"arenas {what}", SETTLED_WITHIN)
-        return self.sample()
+        found, end = self.sample(), time.monotonic() + SETTLED_WITHIN
+        while before and time.monotonic() < end and any(found[n] != before[n] for n in soak_report.SAME_AFTERWARDS):
+            time.sleep(0.5)
+            found = self.sample()
+        return found
 
     def let_guests_go(self) -> None:
         """All guests take their leave."""
@@ -328,7 +333,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         before = soak.at_rest("before guests")
         soak.run()
         soak.let_guests_go()
-        after = soak.at_rest("after guests")
+        after = soak.at_rest("after guests", before)
         snapshot, left = soak.finish()
         counted = {kind: soak.counted(kind) for kind in ("camera", "worker", "guest")}
     return soak_report.report(
