@@ -11,9 +11,9 @@ from typing import Final
 
 Answer = tuple[bytes, str]
 
-SHARE: Final = 0.01
+SHARE: Final = 0.005
 """Of a core, for each format: so few frames meet a rendering that the 99th percentile of their age does not show it. A
-tenth raised it by half (`make bench-scraping`)."""
+tenth raised it by half, a hundredth by up to a third (`make bench-scraping`)."""
 LONGEST_PERIOD: Final = 0.9
 """Seconds from one rendering to the next, whatever it takes (50 ms with 64 workers): the shortest scrape interval in
 use is a second, and is kept."""

@@ -37,7 +37,7 @@ class Kitchen:
 
 
 def test_whoever_scrapes_without_a_pause_gets_a_share_of_a_core() -> None:
-    kitchen = Kitchen(takes=0.005)
+    kitchen = Kitchen(takes=0.002)
     paced = kitchen.paced()
     for number in range(1, 101):
         assert paced(None)[0] == str(number).encode()  # each is new
