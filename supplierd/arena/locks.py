@@ -51,11 +51,7 @@ class LockFile:
 
     def try_read(self, slot: int) -> bool:
         """Take the slot for reading, without waiting. False: it is being written. Raises OSError."""
-        try:  # as `_try`: this is done for each frame
-            fcntl(self.fd, F_OFD_SETLK, _slot_request(F_RDLCK, slot))
-        except (BlockingIOError, PermissionError):
-            return False
-        return True
+        return self._try(_slot_request(F_RDLCK, slot))
 
     def unlock(self, slot: int) -> None:
         """Let go of the slot; nothing happens once the file is closed, for then the kernel has done it."""

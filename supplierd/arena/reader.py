@@ -208,8 +208,7 @@ class ArenaReader:
         self.close()
 
     def _hold(self, descriptor: Descriptor) -> tuple[_Arena, Region]:
-        if self._closed or self._pid != os.getpid():
-            self._check_open()
+        self._check_open()
         name = descriptor.arena
         try:
             with self._lock:

@@ -214,7 +214,7 @@ class Session:
             now: seconds, monotonic.
         """
         checked = self.state is State.CHECKING
-        if not checked and self.state is not State.ASKING:
+        if not self.expects_frame:
             return Verdict.DROP
         took = 0.0 if self._under_way_since is None else now - self._under_way_since
         self._lost_after = min(max(LOST_AFTER, 2 * took), LOST_AFTER_MAX)
