@@ -13,7 +13,6 @@ import os
 import struct
 import weakref
 from fcntl import F_OFD_GETLK, F_OFD_SETLK, F_RDLCK, F_UNLCK, F_WRLCK, fcntl
-from functools import cache
 
 _FLOCK = struct.Struct("@hhqqi0q")  # l_type, l_whence, l_start, l_len, l_pid
 _LIFE = 0
@@ -28,9 +27,18 @@ def _request(kind: int, start: int, length: int = 1) -> bytes:
     return _FLOCK.pack(kind, os.SEEK_SET, start, length, 0)
 
 
-@cache
-def _slot_request(kind: int, slot: int) -> bytes:
-    return _request(kind, _byte(slot))
+class _Requests(dict[int, bytes]):
+    """The requests of one kind, by slot. Each is made once, and then found in one step."""
+
+    def __init__(self, kind: int) -> None:
+        self._kind = kind
+
+    def __missing__(self, slot: int) -> bytes:
+        made = self[slot] = _request(self._kind, _byte(slot))
+        return made
+
+
+_WRITE, _READ, _UNLOCK = _Requests(F_WRLCK), _Requests(F_RDLCK), _Requests(F_UNLCK)
 
 
 class LockFile:
@@ -47,16 +55,16 @@ class LockFile:
 
     def try_write(self, slot: int) -> bool:
         """Take the slot for writing, without waiting. False: somebody holds it. Raises OSError."""
-        return self._try(_slot_request(F_WRLCK, slot))
+        return self._try(_WRITE[slot])
 
     def try_read(self, slot: int) -> bool:
         """Take the slot for reading, without waiting. False: it is being written. Raises OSError."""
-        return self._try(_slot_request(F_RDLCK, slot))
+        return self._try(_READ[slot])
 
     def unlock(self, slot: int) -> None:
         """Let go of the slot; nothing happens once the file is closed, for then the kernel has done it."""
         if self.fd >= 0:
-            fcntl(self.fd, F_OFD_SETLK, _slot_request(F_UNLCK, slot))
+            fcntl(self.fd, F_OFD_SETLK, _UNLOCK[slot])
 
     def hold_life(self) -> None:
         """Show that the arena's owner lives, until this file is closed. Raises OSError."""

@@ -10,6 +10,7 @@ import errno
 import mmap
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,10 @@ class Mapping:
     def table(self, offset: int, entries: int) -> memoryview:
         """`entries` native unsigned 64-bit integers at `offset`."""
         return memoryview(self._mmap)[offset : offset + 8 * entries].cast("Q")
+
+    def array(self, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """An array at `offset`, which keeps the mapping alive."""
+        return np.ndarray(shape, dtype, self._mmap, offset)
 
     def populate(self, offset: int, size: int) -> None:
         """Map these bytes (from a page on) for reading, where the kernel can, at the price of the faults it saves.

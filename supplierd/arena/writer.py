@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,9 @@ HEADROOM = 2  # slot size ÷ size of the first frame: costs address space only, 
 MIN_SLOT_SIZE = 256 * 1024  # bytes; JPEG frames, however their size changes, then hardly ever move
 SHRINK = 8  # to a smaller arena once the largest of KEEP_WARM frames would have fit this many times into its slot
 KEEP_WARM = 256  # frames (8 s at 30 a second) after which a slot that was not needed gives its memory back …
+LOOK_EVERY = (
+    0.25  # seconds: whether somebody removed the file; to look costs 20 µs, and at worst a few frames are missed
+)
 TRIM_EVERY = 16  # … one slot in so many frames, for to give back 6 MB takes up to 2 ms
 
 
@@ -52,7 +56,7 @@ class _Arena:
 
     def __init__(self, path: Path, locks: LockFile, header: Header) -> None:
         """Make of the nameless empty file that `locks` has open an arena at `path`. Raises OSError."""
-        self.path, self.locks, self.header = path, locks, header
+        self.path, self.name, self.locks, self.header = path, path.name, locks, header
         os.fchmod(locks.fd, 0o640)  # the directory decides who gets here, not this process's umask
         os.ftruncate(locks.fd, header.file_size)
         os.posix_fallocate(locks.fd, 0, header.slots_offset)
@@ -69,20 +73,25 @@ class _Arena:
         self.last_published = 0
         self.largest = 0  # bytes, since the last review
         self.generation = 0
+        self.views: dict[int, npt.NDArray[Any]] = {}  # by slot, arrays of the shape and dtype of the last frame stored
+        self.shape: tuple[int, ...] = ()
+        self.dtype: np.dtype[Any] | None = None
         locks.hold_life()
         # With a descriptor given, Python calls linkat and follows the link: the file appears complete and locked.
         os.link(f"/proc/self/fd/{locks.fd}", path, src_dir_fd=locks.fd, follow_symlinks=True)
 
     def take(self, size: int) -> int:
         """Lend a free slot with memory for `size` bytes. Raises NoFreeSlotError, OSError."""
-        slot = self._lock_warm()
-        pool = self.cold if slot is None else self.warm
-        if slot is None:
-            slot = next(filter(self.locks.try_write, reversed(self.cold)), None)
-        if slot is None:
-            raise NoFreeSlotError(f"all {self.header.slots} slots of {self.path.name} are held: the frame goes inline")
+        pool = self.warm
+        if pool and self.depth <= 1 and self.locks.try_write(pool[-1]):  # nearly always
+            slot, self.depth = pool[-1], 0
+        elif (found := self._lock_warm()) is not None:
+            slot = found
+        else:
+            slot, pool = self._lock_cold(), self.cold
         try:
-            self._allocate(slot, whole_pages(size))
+            if self.allocated[slot] < size:
+                self._allocate(slot, whole_pages(size))
         except OSError:
             self.locks.unlock(slot)
             raise
@@ -105,6 +114,23 @@ class _Arena:
                 self.depth = depth
                 return slot
         return None
+
+    def _lock_cold(self) -> int:
+        for slot in reversed(self.cold):
+            if self.locks.try_write(slot):
+                return slot
+        raise NoFreeSlotError(f"all {self.header.slots} slots of {self.path.name} are held: the frame goes inline")
+
+    def fill(self, slot: int, array: npt.NDArray[Any]) -> None:
+        """Copy an array of any layout to the beginning of a slot; the interpreter's lock is free meanwhile."""
+        if array.shape != self.shape or array.dtype is not self.dtype:
+            self.shape, self.dtype = array.shape, array.dtype
+            self.views.clear()
+        view = self.views.get(slot)
+        if view is None:
+            view = self.mapping.array(self.header.offset(slot), array.shape, array.dtype)
+            self.views[slot] = view
+        view[...] = array
 
     def publish(self, slot: int, now: int, spare: int) -> int:
         """End a loan with a frame; its generation."""
@@ -138,9 +164,8 @@ class _Arena:
                 return
 
     def _allocate(self, slot: int, size: int) -> None:
-        if self.allocated[slot] < size:
-            os.posix_fallocate(self.locks.fd, self.header.offset(slot), size)
-            self.allocated[slot] = size
+        os.posix_fallocate(self.locks.fd, self.header.offset(slot), size)
+        self.allocated[slot] = size
 
 
 class Slot:
@@ -176,11 +201,13 @@ class Slot:
         size = self.size if size is None else size
         if not 0 < size <= self.size:
             raise ValueError(f"cannot commit {size} bytes: expected 1 to {self.size}, the size that was acquired")
-        arena, index = self._arena, self._index
-        generation = self._writer._publish(arena, index, size)
+        writer = self._writer
+        with writer._lock:
+            writer._check_open()
+            descriptor = writer._publish(self._arena, self._index, size)
         region.disarm()
         self._region = None
-        return Descriptor(arena.path.name, index, generation, arena.header.offset(index), size)
+        return descriptor
 
     def abandon(self) -> None:
         """Give the slot back without a frame. May be repeated."""
@@ -214,6 +241,8 @@ class ArenaWriter:
         self._published = 0
         self._linked: set[Path] = set()
         self._unlink = weakref.finalize(self, _unlink_all, self._linked, self._pid)
+        self._closed = False
+        self._look_at = 0.0
 
     def acquire(self, size: int) -> Slot:
         """Lend a free slot for a frame of up to `size` bytes. Never waits.
@@ -221,23 +250,24 @@ class ArenaWriter:
         Raises NoFreeSlotError, ArenaUnavailableError (no room, no permission …), ArenaClosedError, and ValueError for
         an impossible size.
         """
-        if not 0 < size <= MAX_FRAME:
-            raise ValueError(f"a frame of {size} bytes: expected 1 to {MAX_FRAME}")
         with self._lock:
-            self._check_open()
-            self._settle()
-            try:
-                arena = self._arena_for(size)
-                try:
-                    index = arena.take(size)
-                except OSError:
-                    if not self._retired:
-                        raise
-                    self._drop_retired(spare=0)  # they may have the room that is missing
-                    index = arena.take(size)
-            except OSError as error:
-                raise unavailable(error, f"no {size} bytes of shared memory in {self._directory}") from error
+            arena, index = self._take(size)
         return Slot(self, arena, index, size)
+
+    def store(self, array: npt.NDArray[Any]) -> Descriptor:
+        """Copy an array of numbers, of any layout, into a slot, as one frame: `write` for one part, in fewer steps.
+
+        Meanwhile other threads wait. Raises as `acquire` does.
+        """
+        size = array.nbytes
+        with self._lock:
+            arena, index = self._take(size)
+            try:
+                arena.fill(index, array)
+            except BaseException:
+                arena.take_back(index)
+                raise
+            return self._publish(arena, index, size)
 
     def write(self, *parts: object) -> Descriptor:
         """Copy contiguous buffers, or arrays of any layout, one behind the other into a slot, as one frame.
@@ -268,6 +298,7 @@ class ArenaWriter:
         """Unlink the files; readers keep the frames that they hold. May be repeated."""
         if self._pid == os.getpid():
             with self._lock:
+                self._closed = True
                 self._unlink()
                 self._arena = None
                 self._retired.clear()
@@ -279,8 +310,28 @@ class ArenaWriter:
         self.close()
 
     def _check_open(self) -> None:
-        if not self._unlink.alive or self._pid != os.getpid():
+        if self._closed or self._pid != os.getpid():
             raise ArenaClosedError("this writer was closed, or belongs to a parent process: make a new one")
+
+    def _take(self, size: int) -> tuple[_Arena, int]:
+        if not 0 < size <= MAX_FRAME:
+            raise ValueError(f"a frame of {size} bytes: expected 1 to {MAX_FRAME}")
+        self._check_open()
+        if self._returned:
+            self._settle()
+        try:
+            arena = self._arena
+            if arena is None or size > arena.header.slot_size or time.monotonic() >= self._look_at:
+                arena = self._arena_for(size)
+            try:
+                return arena, arena.take(size)
+            except OSError:
+                if not self._retired:
+                    raise
+                self._drop_retired(spare=0)  # they may have the room that is missing
+                return arena, arena.take(size)
+        except OSError as error:
+            raise unavailable(error, f"no {size} bytes of shared memory in {self._directory}") from error
 
     def _settle(self) -> None:
         while self._returned:
@@ -289,6 +340,7 @@ class ArenaWriter:
 
     def _arena_for(self, size: int) -> _Arena:
         arena = self._arena
+        self._look_at = time.monotonic() + LOOK_EVERY
         if arena and size <= arena.header.slot_size and os.fstat(arena.locks.fd).st_nlink:
             return arena
         # There is none, it is too small, or somebody removed the file, so that no reader could open it any more.
@@ -305,17 +357,15 @@ class ArenaWriter:
         self._arena = arena
         return arena
 
-    def _publish(self, arena: _Arena, slot: int, size: int) -> int:
-        with self._lock:
-            self._check_open()
-            self._published = now = self._published + 1
-            generation = arena.publish(slot, now, self._spare)
-            arena.largest = max(arena.largest, size)
-            if self._retired:
-                self._drop_retired(self._spare)
-            if now % TRIM_EVERY == 0:
-                self._review(arena, now)
-        return generation
+    def _publish(self, arena: _Arena, slot: int, size: int) -> Descriptor:
+        self._published = now = self._published + 1
+        generation = arena.publish(slot, now, self._spare)
+        arena.largest = max(arena.largest, size)
+        if self._retired:
+            self._drop_retired(self._spare)
+        if now % TRIM_EVERY == 0:
+            self._review(arena, now)
+        return Descriptor(arena.name, slot, generation, arena.header.offset(slot), size)
 
     def _review(self, arena: _Arena, now: int) -> None:
         arena.trim(before=now - KEEP_WARM)

@@ -1,6 +1,7 @@
 """The writer: which slot it takes, how much memory that costs, and how loans and moves end."""
 
 import gc
+import time
 from collections import deque
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from supplierd.arena import (
     StaleDescriptorError,
 )
 from supplierd.arena.locks import LockFile
-from supplierd.arena.writer import KEEP_WARM, SPARED, TRIM_EVERY
+from supplierd.arena.memory import Mapping
+from supplierd.arena.writer import KEEP_WARM, LOOK_EVERY, SPARED, TRIM_EVERY
 
 FRAME = 1 << 20
 
@@ -204,11 +206,48 @@ def test_frames_of_changing_size_stay_where_they_are(writer: ArenaWriter) -> Non
     assert len({writer.acquire(int(size)).commit().arena for size in sizes}) == 1
 
 
-def test_a_file_that_somebody_removed_is_replaced(writer: ArenaWriter, reader: ArenaReader, directory: Path) -> None:
-    writer.write(b"frame")
+def test_a_file_that_somebody_removed_is_replaced(
+    writer: ArenaWriter, reader: ArenaReader, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within LOOK_EVERY seconds; who has it open reads on until then."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    held = reader.lease(writer.write(b"frame"))
     for path in directory.iterdir():
         path.unlink()
-    assert bytes(reader.lease(writer.write(b"again")).data) == b"again"
+    now += LOOK_EVERY - 0.01
+    last = writer.write(b"still")
+    assert last.arena == held.descriptor.arena
+    assert bytes(reader.lease(last).data) == b"still"
+    now += 0.01
+    with ArenaReader(directory) as newcomer:
+        assert bytes(newcomer.lease(writer.write(b"again")).data) == b"again"
+
+
+def test_stored_arrays_of_changing_kinds(writer: ArenaWriter, reader: ArenaReader) -> None:
+    """A slot takes now this shape and dtype, now that, of any layout."""
+    picture = np.arange(24, dtype=np.uint16).reshape(4, 6)
+    arrays = [picture, picture + 1, picture.astype(">u2"), picture.T, picture[:, ::-2], picture.view(np.uint8)]
+    for array in arrays * 4:
+        descriptor = writer.store(array)
+        assert descriptor.size == array.nbytes
+        assert bytes(reader.lease(descriptor).data) == array.tobytes()
+
+
+def test_a_slot_that_cannot_be_filled_comes_back(writer: ArenaWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.zeros(10, np.uint8)
+    before = writer.store(array)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Mapping, "array", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.store(array)
+    assert writer.stats().writing == 0
+    assert writer.stats().free == 8
+    assert writer.store(array).arena == before.arena
 
 
 def test_close_removes_the_files(writer: ArenaWriter, directory: Path) -> None:
