@@ -6,6 +6,7 @@ a second later.
 """
 
 import logging
+import math
 import time
 from typing import Any, Final
 
@@ -15,13 +16,13 @@ import numpy.typing as npt
 from supplierd.arena import (
     ArenaUnavailableError,
     ArenaWriter,
+    Descriptor,
     NoFreeSlotError,
     Reason,
     Slot,
     arena_directory,
     check_directory,
 )
-from supplierd.wire.frame import ArenaRef
 from supplierd_client.errors import LoanError
 from supplierd_client.sockets import local_directory
 
@@ -98,24 +99,30 @@ class Lane:
         if self._directory is not None:
             self._writer = ArenaWriter(self._directory, stream, slots=slots)
 
-    def store(self, content: memoryview, loan: Loan | None) -> tuple[ArenaRef | None, str]:
-        """Put a payload into a slot: where it is, or None and the reason for which it goes inline.
+    def store(self, array: npt.NDArray[Any]) -> tuple[Descriptor | None, str]:
+        """Copy an array into a slot: where it is, or None and the reason for which it goes inline."""
+        reason = self._reason(array.nbytes)
+        if reason or self._writer is None:
+            return None, reason
+        try:
+            descriptor = self._writer.store(array)
+        except (NoFreeSlotError, ArenaUnavailableError) as error:
+            return None, self._failed(error)
+        self._problem = ""
+        return descriptor, ""
+
+    def redeem(self, loan: Loan) -> tuple[Descriptor | None, str]:
+        """The same of a loan, which ends.
 
         Raises:
-            LoanError: the loan is not valid here.
+            LoanError: it is not valid here.
         """
-        if loan is not None:
-            slot, reason = loan.redeem(self)
-            return (None, reason) if slot is None else (ArenaRef(*slot.commit()), "")
-        slot, reason = self._acquire(content.nbytes)
-        if slot is None:
-            return None, reason
-        np.copyto(slot.bytes(), np.frombuffer(content, np.uint8))
-        return ArenaRef(*slot.commit()), ""
+        slot, reason = loan.redeem(self)
+        return (None, reason) if slot is None else (slot.commit(), "")
 
     def loan(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Loan:
         """A loan of an array of this shape and dtype; of private memory where there is no slot."""
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         if size <= 0 or dtype.kind not in "biufc":
             raise ValueError(f"a loan of shape {shape} and dtype {dtype} is not possible: use plain numbers, and some")
         slot, reason = self._acquire(size)
@@ -129,23 +136,32 @@ class Lane:
 
     def _acquire(self, size: int) -> tuple[Slot | None, str]:
         """A slot, or why there is none."""
-        if self._never or self._writer is None:
-            return None, self._never
-        if size < self._smallest:
-            return None, "small"
-        if self._problem and time.monotonic() < self._retry_at:
-            return None, self._problem
+        reason = self._reason(size)
+        if reason or self._writer is None:
+            return None, reason
         try:
             slot = self._writer.acquire(size)
-        except NoFreeSlotError:
-            return None, "no_slot"
-        except ArenaUnavailableError as error:
-            if self._problem != error.reason.value:
-                log.warning("stream %s: %s", self._stream, error)
-            self._problem, self._retry_at = error.reason.value, time.monotonic() + RETRY_AFTER
-            return None, self._problem
+        except (NoFreeSlotError, ArenaUnavailableError) as error:
+            return None, self._failed(error)
         self._problem = ""
         return slot, ""
+
+    def _reason(self, size: int) -> str:
+        """Why a payload of this size does not even try for a slot; "" where it does."""
+        if self._never:
+            return self._never
+        if size < self._smallest:
+            return "small"
+        return self._problem if self._problem and time.monotonic() < self._retry_at else ""
+
+    def _failed(self, error: NoFreeSlotError | ArenaUnavailableError) -> str:
+        """The reason that an error stands for."""
+        if isinstance(error, NoFreeSlotError):
+            return "no_slot"
+        if self._problem != error.reason.value:
+            log.warning("stream %s: %s", self._stream, error)
+        self._problem, self._retry_at = error.reason.value, time.monotonic() + RETRY_AFTER
+        return self._problem
 
 
 class ArenaAccess:

@@ -29,6 +29,7 @@ CONNECT_WAIT: Final = 0.25
 CLOSE_WAIT: Final = 0.05
 """Seconds after its publication that the last frame is given to get through when the publisher closes: closing a socket
 destroys what it has not yet written."""
+_NOBLOCK: Final = int(zmq.NOBLOCK)  # a plain number: an enumeration's takes longer
 ZERO_COPY_FROM: Final = 256 * 1024
 """Bytes of a message from which handing it to libzmq by reference is cheaper than a copy."""
 
@@ -78,10 +79,16 @@ class Publisher:
         self.epoch = time.monotonic_ns()
         self.published = 0
         self.unsent = 0
-        self._boot = machine_boot_id()
         self._lock = threading.Lock()
         self._guard = ProcessGuard("Publisher")
         self._lane = Lane(stream, self.endpoint, shared_memory, arena_slots)
+        self._pid = os.getpid()
+        self._failing = False
+        self._encoder = wire.Encoder(wire.Header(stream, self.epoch, machine_boot_id(), 1, 0, 0, encoding="bytes"))
+        # What array, published how, the encoder is known to be right for, so that another one needs no second look.
+        self._dtype: np.dtype[Any] | None = None
+        self._shape: tuple[int, ...] = ()
+        self._encoding: str | None = None
         self._published_at = float("-inf")
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
@@ -89,6 +96,7 @@ class Publisher:
         except ValueError:
             self._context.term()
             raise
+        self._send = self._socket.send
         self._closed = False
         self._socket.poll(round(CONNECT_WAIT * 1e3), zmq.POLLOUT)
 
@@ -118,9 +126,8 @@ class Publisher:
             ValueError: an empty payload, an array that is not of plain numbers, metadata that cannot be packed.
             ForkedError: called in a forked child.
         """
-        self._guard.check()
-        loan = payload if isinstance(payload, Loan) else None
-        content, encoding, dtype, shape = _describe(payload.array if isinstance(payload, Loan) else payload, encoding)
+        if os.getpid() != self._pid:
+            self._guard.check()
         mono, wall = time.monotonic_ns(), time.time_ns()
         if captured_at is not None:
             if not math.isfinite(captured_at):
@@ -130,34 +137,34 @@ class Publisher:
         with self._lock:
             if self._closed:
                 raise ValueError(f"the publisher of {self.stream} is closed")
+            loan = payload if isinstance(payload, Loan) else None
+            array = payload.array if isinstance(payload, Loan) else payload
+            encoder = self._encoder
+            if (
+                metadata or type(array) is not np.ndarray or array.dtype is not self._dtype
+                or array.shape != self._shape or encoding != self._encoding
+            ):  # fmt: skip
+                array, encoder = self._prepare(array, encoding, metadata)
+            slot, inline = self._lane.store(array) if loan is None else self._lane.redeem(loan)
             seq = self.published + 1
-            header = wire.Header(
-                self.stream,
-                self.epoch,
-                self._boot,
-                seq,
-                wall,
-                mono,
-                self.unsent,
-                encoding,
-                dtype,
-                shape,
-                dict(metadata or {}),
-            )
-            if metadata:
-                wire.encode_head(header)  # may refuse it, which must show before anything is lent or counted
-            ref, inline = self._lane.store(content, loan)
-            head = wire.encode_head(header._replace(arena=ref, inline=inline))
-            message = head if ref is not None else b"".join((head, content))
+            if slot is not None:
+                message = encoder.encode(seq, wall, mono, slot)
+            else:
+                header = encoder.header._replace(seq=seq, captured_wall=wall, captured_mono=mono, inline=inline)
+                message = b"".join((wire.encode_head(header), _bytes_of(array)))
             self.published = seq
             self._published_at = time.monotonic()
             try:
-                self._socket.send(message, zmq.NOBLOCK, copy=len(message) < ZERO_COPY_FROM)
+                self._send(message, _NOBLOCK, len(message) < ZERO_COPY_FROM)
             except zmq.Again:
                 self.unsent += 1
+                self._dtype = None  # the next header has to say so
+                self._failing = True
                 self._reach.failed(self._published_at)
             else:
-                self._reach.reached()
+                if self._failing:
+                    self._failing = False
+                    self._reach.reached()
         return seq
 
     def loan(self, shape: Sequence[int], dtype: npt.DTypeLike = np.uint8) -> Loan:
@@ -196,6 +203,26 @@ class Publisher:
             self._lane.close()
         self._context.term()
 
+    def _prepare(
+        self, payload: Payload, encoding: str | None, metadata: Mapping[str, Any] | None
+    ) -> tuple[npt.NDArray[Any], wire.Encoder]:
+        """The payload as an array, and what writes its frame's head. Raises ValueError for what cannot be published."""
+        array, name = _describe(payload, encoding)
+        dtype, shape = (array.dtype.str, array.shape) if name == wire.RAW else ("", ())
+        encoder = self._encoder
+        same = encoder.header
+        if metadata or (self.unsent, name, dtype, shape) != (same.unsent, same.encoding, same.dtype, same.shape):
+            encoder = wire.Encoder(
+                same._replace(
+                    unsent=self.unsent, encoding=name, dtype=dtype, shape=shape, metadata=dict(metadata or {})
+                )
+            )
+        if not metadata:
+            self._encoder = encoder
+            self._dtype = array.dtype if isinstance(payload, np.ndarray) else None
+            self._shape, self._encoding = array.shape, encoding
+        return array, encoder
+
     def __enter__(self) -> Self:
         return self
 
@@ -209,29 +236,29 @@ class Publisher:
             self.close()
 
 
-def _describe(payload: Payload, encoding: str | None) -> tuple[memoryview, str, str, tuple[int, ...]]:
-    """A payload's bytes, and its encoding, dtype and shape for the header.
+def _describe(payload: Payload, encoding: str | None) -> tuple[npt.NDArray[Any], str]:
+    """A payload as an array, and its encoding.
 
     Raises:
         ValueError: it is empty or cannot be described.
     """
     if isinstance(payload, np.ndarray):
-        array = np.ascontiguousarray(payload)
-        if array.dtype.kind not in "biufc":
-            raise ValueError(f"an array of dtype {array.dtype} cannot be published: use one of plain numbers")
+        if payload.dtype.kind not in "biufc":
+            raise ValueError(f"an array of dtype {payload.dtype} cannot be published: use one of plain numbers")
         if not payload.shape:
             raise ValueError("an array of 0 dimensions cannot be published: give it a shape, like (1,)")
-        dtype, shape = array.dtype.str, array.shape
-        content = array.reshape(-1).view(np.uint8).data
-        encoding = encoding or wire.RAW
+        array, encoding = np.asarray(payload), encoding or wire.RAW
     else:
         content = memoryview(payload).cast("B")
-        dtype, shape = "|u1", (len(content),)
-        encoding = encoding or "bytes"
-    if not content.nbytes:
+        array, encoding = np.asarray(content), encoding or "bytes"
+    if not array.nbytes:
         raise ValueError("an empty payload cannot be published: a frame has at least one byte")
-    if len(shape) > wire.MAX_DIMENSIONS:
-        raise ValueError(f"an array of {len(shape)} dimensions cannot be published, at most {wire.MAX_DIMENSIONS} can")
+    if array.ndim > wire.MAX_DIMENSIONS:
+        raise ValueError(f"an array of {array.ndim} dimensions cannot be published, at most {wire.MAX_DIMENSIONS} can")
     if not 0 < len(encoding) <= wire.MAX_ENCODING_LENGTH or not encoding.isprintable():
         raise ValueError(f"encoding {encoding!r:.80} is not 1 to {wire.MAX_ENCODING_LENGTH} printable characters")
-    return content, encoding, dtype, shape
+    return array, encoding
+
+
+def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
