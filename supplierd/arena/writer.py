@@ -34,9 +34,7 @@ HEADROOM = 2  # slot size ÷ size of the first frame: costs address space only, 
 MIN_SLOT_SIZE = 256 * 1024  # bytes; JPEG frames, however their size changes, then hardly ever move
 SHRINK = 8  # to a smaller arena once the largest of KEEP_WARM frames would have fit this many times into its slot
 KEEP_WARM = 256  # frames (8 s at 30 a second) after which a slot that was not needed gives its memory back …
-LOOK_EVERY = (
-    0.25  # seconds: whether somebody removed the file; to look costs 20 µs, and at worst a few frames are missed
-)
+LOOK_EVERY = 0.25  # seconds; whether somebody removed the file: until then some miss frames; a look takes 20 µs
 TRIM_EVERY = 16  # … one slot in so many frames, for to give back 6 MB takes up to 2 ms
 
 
@@ -365,7 +363,8 @@ class ArenaWriter:
             self._drop_retired(self._spare)
         if now % TRIM_EVERY == 0:
             self._review(arena, now)
-        return Descriptor(arena.name, slot, generation, arena.header.offset(slot), size)
+        # What Descriptor(…) does, in one call less, which takes half as long when nothing is in the caches.
+        return tuple.__new__(Descriptor, (arena.name, slot, generation, arena.header.offset(slot), size))
 
     def _review(self, arena: _Arena, now: int) -> None:
         arena.trim(before=now - KEEP_WARM)
