@@ -8,7 +8,8 @@ a second later.
 import logging
 import math
 import time
-from typing import Any, Final
+from operator import index
+from typing import Any, Final, final
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ RETRY_AFTER: Final = 1.0
 log = logging.getLogger("supplierd_client")
 
 
+@final
 class Loan:
     """A writable array to be filled and published without a copy; forgotten or released, its slot is free again.
 
@@ -96,6 +98,10 @@ class Lane:
         self._writer: ArenaWriter | None = None
         self._retry_at = float("-inf")
         self._problem = ""
+        # What the last loan was asked for, and what that means: the next is nearly always the same.
+        self._lent_shape: tuple[int, ...] | None = None
+        self._lent_dtype: npt.DTypeLike | None = None
+        self._lent: tuple[np.dtype[Any], int] = np.dtype(np.uint8), 0
         if self._directory is not None:
             self._writer = ArenaWriter(self._directory, stream, slots=slots)
 
@@ -120,13 +126,18 @@ class Lane:
         slot, reason = loan.redeem(self)
         return (None, reason) if slot is None else (slot.commit(), "")
 
-    def loan(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Loan:
+    def loan(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Loan:
         """A loan of an array of this shape and dtype; of private memory where there is no slot."""
-        size = math.prod(shape) * dtype.itemsize
-        if size <= 0 or dtype.kind not in "biufc":
-            raise ValueError(f"a loan of shape {shape} and dtype {dtype} is not possible: use plain numbers, and some")
+        if shape != self._lent_shape or dtype is not self._lent_dtype:
+            wanted = np.dtype(dtype)
+            size = math.prod(map(index, shape)) * wanted.itemsize
+            if size <= 0 or wanted.kind not in "biufc":
+                text = f"a loan of shape {shape} and dtype {wanted} is not possible: use plain numbers, and some"
+                raise ValueError(text)
+            self._lent_shape, self._lent_dtype, self._lent = shape, dtype, (wanted, size)
+        wanted, size = self._lent
         slot, reason = self._acquire(size)
-        array = np.empty(shape, dtype) if slot is None else slot.as_array(dtype, shape)
+        array = np.empty(shape, wanted) if slot is None else slot.as_array(wanted, shape)
         return Loan(self, slot, array, reason)
 
     def close(self) -> None:
