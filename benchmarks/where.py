@@ -46,7 +46,7 @@ WARM_UP: Final = 1.5
 PUBLISHER: Final[dict[str, tuple[Any, str]]] = {
     "publish": (Publisher, "publish"),
     "· copy into a slot": (supplierd_client.lane.Lane, "store"),
-    "· header": (supplierd_client.publisher.wire, "encode_head"),
+    "· header": (supplierd_client.publisher.wire.Encoder, "encode"),
 }
 DAEMON: Final[dict[str, tuple[Any, str]]] = {
     "a frame": (supplierd.daemon.distribution.Distribution, "_take_newest"),
