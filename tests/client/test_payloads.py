@@ -115,6 +115,27 @@ def test_an_array_of_encoded_bytes(pair: Pair) -> None:
     assert np.array_equal(frame.array, encoded)
 
 
+def test_frames_of_one_shape_do_not_pass_for_one_another(pair: Pair) -> None:
+    """A publisher knows an array again by dtype and shape: all else about it is that frame's own."""
+    array = np.frombuffer(b"abcdefgh", np.uint8)
+    swapped = array.view("<u2").astype(">u2")
+    kinds: list[tuple[Any, str | None, dict[str, int]]] = [
+        (array, None, {}), (b"abcdefgh", None, {}), (array, None, {}), (array, "jpeg", {}), (b"abcdefgh", "jpeg", {}),
+        (array, None, {"n": 1}), (array, None, {}), (array.view(np.int8), None, {}), (array.reshape(2, 4), None, {}),
+        (array.view("<u2"), None, {}), (swapped, None, {}), (swapped.copy(), None, {}), (array[::-1], None, {}),
+        (np.ma.masked_equal(array, 98), None, {}), (array, "raw", {}), (b"ijklmnop", None, {"n": 2}), (array, None, {}),
+    ]  # fmt: skip
+    for payload, encoding, metadata in kinds:
+        frame = round_trip(*pair, payload, encoding=encoding, metadata=metadata)
+        plain = isinstance(payload, bytes)
+        sent = np.frombuffer(payload, np.uint8) if plain else np.asarray(payload)
+        assert frame.encoding == (encoding or ("bytes" if plain else "raw"))
+        assert frame.metadata == metadata
+        assert frame.array.dtype == sent.dtype
+        assert frame.array.shape == sent.shape
+        assert bytes(frame.data) == sent.tobytes()
+
+
 def test_the_caller_may_go_on_writing_to_what_it_published(pair: Pair) -> None:
     publisher, worker = pair
     array = np.full(300_000, 1, np.uint8)
