@@ -81,8 +81,8 @@ class _Arena:
     def take(self, size: int) -> int:
         """Lend a free slot with memory for `size` bytes. Raises NoFreeSlotError, OSError."""
         pool = self.warm
-        if pool and self.depth <= 1 and self.locks.try_write(pool[-1]):  # nearly always
-            slot, self.depth = pool[-1], 0
+        if pool and not self.depth and self.locks.try_write(pool[-1]):  # nearly always
+            slot = pool[-1]
         elif (found := self._lock_warm()) is not None:
             slot = found
         else:
@@ -122,6 +122,8 @@ class _Arena:
     def fill(self, slot: int, array: npt.NDArray[Any]) -> None:
         """Copy an array of any layout to the beginning of a slot; the interpreter's lock is free meanwhile."""
         if array.shape != self.shape or array.dtype is not self.dtype:
+            if array.dtype.hasobject:
+                raise ValueError(f"an array of {array.dtype} holds Python objects: expected numbers")
             self.shape, self.dtype = array.shape, array.dtype
             self.views.clear()
         view = self.views.get(slot)
@@ -255,7 +257,7 @@ class ArenaWriter:
     def store(self, array: npt.NDArray[Any]) -> Descriptor:
         """Copy an array of numbers, of any layout, into a slot, as one frame: `write` for one part, in fewer steps.
 
-        Meanwhile other threads wait. Raises as `acquire` does.
+        Meanwhile other threads wait. Raises as `acquire` does, and ValueError for an array of objects.
         """
         size = array.nbytes
         with self._lock:
@@ -337,6 +339,8 @@ class ArenaWriter:
             arena.take_back(slot)
 
     def _arena_for(self, size: int) -> _Arena:
+        if not self._unlink.alive:  # the interpreter ends: nobody would remove what is made now
+            raise ArenaClosedError("this writer was closed by the end of its process")
         arena = self._arena
         self._look_at = time.monotonic() + LOOK_EVERY
         if arena and size <= arena.header.slot_size and os.fstat(arena.locks.fd).st_nlink:

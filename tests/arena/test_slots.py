@@ -234,6 +234,12 @@ def test_stored_arrays_of_changing_kinds(writer: ArenaWriter, reader: ArenaReade
         assert bytes(reader.lease(descriptor).data) == array.tobytes()
 
 
+def test_objects_are_not_stored(writer: ArenaWriter) -> None:
+    with pytest.raises(ValueError, match="Python objects"):
+        writer.store(np.array([None, "text"], object))
+    assert writer.stats()[:5] == (1, 8, 8, 0, 0)
+
+
 def test_a_slot_that_cannot_be_filled_comes_back(writer: ArenaWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     array = np.zeros(10, np.uint8)
     before = writer.store(array)

@@ -73,14 +73,18 @@ def test_a_daemon_that_hangs_is_not_waited_for(running: Daemon, name: Callable[[
             running.thaw()
 
 
-def test_a_daemon_that_comes_late_gets_the_frames_from_then_on(daemons: Callable[..., Daemon]) -> None:
+@pytest.mark.parametrize("as_array", [False, True])
+def test_a_daemon_that_comes_late_gets_the_frames_from_then_on(daemons: Callable[..., Daemon], as_array: bool) -> None:
+    def payload(content: bytes) -> Any:
+        return np.frombuffer(content, np.uint8) if as_array else content
+
     daemon = daemons(WITHOUT_METRICS)
     with Publisher("cam-1", daemon.inbox) as publisher, Worker("worker", ["cam-1"], daemon.control) as worker:
-        publisher.publish(b"unseen")
+        publisher.publish(payload(b"lost"))
         assert worker.read(0.0) is None
         daemon.start()
         wait_for(lambda: publisher.connected, "the publisher to connect")
-        assert bytes(round_trip(publisher, worker, b"seen").data) == b"seen"
+        assert bytes(round_trip(publisher, worker, payload(b"seen")).data) == b"seen"
         found = daemon.stream("cam-1")
         assert found is not None
         assert (found.published, found.received, found.dropped["disconnected"]) == (2, 1, 1)

@@ -83,7 +83,6 @@ class Publisher:
         self._lock = threading.Lock()
         self._guard = ProcessGuard("Publisher")
         self._lane = Lane(stream, self.endpoint, shared_memory, arena_slots)
-        self._pid = os.getpid()
         self._failing = False
         self._encoder = wire.Encoder(wire.Header(stream, self.epoch, machine_boot_id(), 1, 0, 0, encoding="bytes"))
         # What array, published how, the encoder is known to be right for, so that another one needs no second look.
@@ -128,8 +127,7 @@ class Publisher:
             ValueError: an empty payload, an array that is not of plain numbers, metadata that cannot be packed.
             ForkedError: called in a forked child.
         """
-        if os.getpid() != self._pid:
-            self._guard.check()
+        self._guard.check()
         mono, wall = time.monotonic_ns(), time.time_ns()
         if captured_at is not None:
             if not math.isfinite(captured_at):
