@@ -27,7 +27,9 @@ BATCH: Final = 10_000
 """Inputs of one run of Hypothesis, which remembers each."""
 HANGS_AFTER: Final = 20
 """Seconds after which libFuzzer ends an input that does not come back; one that takes 1 s is a finding already."""
-TARGETS: Final = ("frame", "control-from-client", "control-from-daemon", "snapshot", "config")
+TARGETS: Final = (
+    "frame", "control-from-client", "control-from-daemon", "bell-from-client", "bell-from-daemon", "snapshot", "config",
+)  # fmt: skip
 
 
 def by_hypothesis(name: str, runs: int) -> None:

@@ -1,6 +1,7 @@
 """The wire format: frame messages, control messages, names and endpoints. Sans-I/O; shared with the clients.
 
 frame      one frame as one message part
+bell       the short forms for workers on the daemon's machine
 control    what workers, monitors and the daemon tell each other
 names      the rule for names of streams and workers
 endpoints  the runtime directory and the sockets in it

@@ -132,6 +132,7 @@ class Welcome:
         target_fps: the rate in force (the configuration's wins over the JOIN's).
         daemon: program and version.
         version: wire version chosen.
+        bell: path of the socket for demands and descriptors, see wire.bell; "": there is none for this worker.
     """
 
     session: int
@@ -142,6 +143,7 @@ class Welcome:
     target_fps: float | None = None
     daemon: str = ""
     version: int = VERSION
+    bell: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ RUNTIME_DIR_VARIABLE = "SUPPLIERD_RUNTIME_DIR"
 SYSTEM_RUNTIME_DIR = Path("/run/supplierd")
 INBOX_SOCKET = "inbox.sock"
 CONTROL_SOCKET = "control.sock"
+BELL_SOCKET = "bell.sock"
 
 _RANDOM_BOOT_ID = os.urandom(16)
 

@@ -11,8 +11,10 @@ from supplierd.core import snapshot
 from supplierd.core.histogram import HistogramSnapshot
 from supplierd.core.supplier import FOLLOW_GRACE, SETTLE_GRACE
 from supplierd.daemon.dialogue import REPEAT_AFTER
+from supplierd.daemon.serve import SPARE_BELLS
 from supplierd.daemon.sessions import CONNECT_GRACE
-from supplierd.wire import control, errors, frame
+from supplierd.transport.bells import HANDSHAKE
+from supplierd.wire import bell, control, errors, frame
 from tests.docs.snippets import ROOT
 
 TEXT: Final = (ROOT / "docs" / "wire.md").read_text()
@@ -68,6 +70,30 @@ def test_the_snapshot() -> None:
         assert f"- {name}: `[{', '.join(kind._fields)}]`" in FLOWING, name  # type: ignore[attr-defined]
     assert f"`[{', '.join(HistogramSnapshot._fields)}]`" in FLOWING
     assert f"`layout` is {snapshot.LAYOUT}" in FLOWING
+
+
+def test_the_packets_of_the_bell() -> None:
+    section = TEXT.partition("## 13.")[2].partition("## Golden")[0]
+    drawing = section.partition("```\nDEMAND:")[2].partition("HEAD:")[0]
+    columns = {"DEMAND": [line[:45] for line in drawing.splitlines()], "FRAME": [s[45:] for s in drawing.splitlines()]}
+    for name, values in (("DEMAND", range(11, 20)), ("FRAME", range(11, 20))):
+        packet = getattr(bell, name).pack(*values)
+        fields = [
+            (int(found[1]), int(found[2]), found[3])
+            for found in (re.match(r" +(\d+) +(\d+) +(\w+)", line) for line in columns[name])
+            if found
+        ]
+        assert [offset for offset, _, _ in fields] == [
+            sum(size for _, size, _ in fields[:i]) for i in range(len(fields))
+        ]
+        said = [int.from_bytes(packet[offset : offset + size], "little") for offset, size, _ in fields]
+        assert [value for value, (_, _, field) in zip(said, fields, strict=True) if field != "zeros"] == list(values)
+        assert f"{len(packet)} bytes, from the" in section
+    assert f"1 to {bell.MAX_PACKET} bytes" in section
+    assert f"more than {bell.MAX_PACKET // 2} bytes" in section
+    assert f"knows {bell.MAX_HEADS} of them" in section
+    assert f"no session within {HANDSHAKE:g} s" in section
+    assert f"There are {SPARE_BELLS} more connections" in section
 
 
 @pytest.mark.parametrize(

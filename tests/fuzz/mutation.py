@@ -123,6 +123,20 @@ def mutate_frame(message: bytes, chance: Random, keys: Sequence[str]) -> bytes:
     return head + bytes(-len(head) % ALIGNMENT) + payload
 
 
+def mutate_packet(packet: bytes, chance: Random, keys: Sequence[str]) -> bytes:
+    """A bell's packet with a number in it changed, or its head's frame; a control message as a map."""
+    match packet[:1]:
+        case b"H" if chance.randrange(4):
+            return packet[:8] + mutate_frame(packet[8:], chance, keys)
+        case b"D" | b"F" | b"H":
+            changed = bytearray(packet)
+            place = 4 * chance.randrange(len(changed) // 4 + 1)
+            value = chance.choice((0, 1, 2**31, 2**32 - 1, chance.getrandbits(32), chance.randrange(8)))
+            changed[place : place + 4] = value.to_bytes(4, "little")
+            return bytes(changed)
+    return mutate_map(packet, chance, keys)
+
+
 def mutate_toml(document: bytes, chance: Random, keys: Sequence[str]) -> bytes:
     """A document with a line left out, doubled or made up, or a value or a key put in another's place."""
     lines = document.split(b"\n")

@@ -1,5 +1,6 @@
 """What Hypothesis feeds a target: valid inputs a little changed, whole structures with wild content, random bytes."""
 
+import struct
 from random import Random
 
 import msgpack
@@ -15,7 +16,8 @@ bits = st.integers(0, 2**64 - 1)
 
 def inputs(name: str, target: Target) -> st.SearchStrategy[bytes]:
     """Inputs for a target."""
-    structured = {"frame": _frames, "config": _documents}.get(name, _maps)(target)
+    structures = {"frame": _frames, "config": _documents, "bell-from-client": _packets, "bell-from-daemon": _packets}
+    structured = structures.get(name, _maps)(target)
     return _mutated(target) | structured | st.binary(max_size=300)
 
 
@@ -43,6 +45,19 @@ def _frames(target: Target) -> st.SearchStrategy[bytes]:
         return head + bytes(-len(head) % ALIGNMENT) + payload
 
     return st.builds(join, bits, st.integers(0, 2), _maps(target), st.binary(max_size=64))
+
+
+def _packets(target: Target) -> st.SearchStrategy[bytes]:
+    """A kind and numbers of the right length, more or less; a head of a frame; a control message."""
+    numbers = st.lists(st.sampled_from([0, 1, 2, 2**63, 2**64 - 1]) | bits, min_size=6, max_size=7)
+    short = st.builds(
+        lambda kind, outcome, head, rest: struct.pack(f"<cBxxI{len(rest)}Q", kind, outcome, head, *rest),
+        st.sampled_from([b"D", b"F"]),
+        st.integers(0, 9),
+        st.integers(0, 4),
+        numbers,
+    )
+    return short | _frames(target).map(lambda message: b"H\0\0\0\1\0\0\0" + message) | _maps(target)
 
 
 def _documents(target: Target) -> st.SearchStrategy[bytes]:

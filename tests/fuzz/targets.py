@@ -24,12 +24,12 @@ from supplierd.core.snapshot import ArenaSnapshot, Snapshot, take
 from supplierd.core.stream import Frame
 from supplierd.core.supplier import Supplier
 from supplierd.core.worker import JoinRequest
-from supplierd.wire import WireError, control, frame
+from supplierd.wire import WireError, bell, control, frame
 from supplierd.wire.frame import ALIGNMENT, MAX_HEADER_BYTES, UNPACK_ERRORS
 from supplierd.wire.names import is_name
 from tests.config.schema import violations
-from tests.fuzz.mutation import mutate_bytes, mutate_frame, mutate_map, mutate_toml
-from tests.wire.vectors import CONTROL, FRAMES, REFUSED
+from tests.fuzz.mutation import mutate_bytes, mutate_frame, mutate_map, mutate_packet, mutate_toml
+from tests.wire.vectors import BELL, BELL_REFUSED, CONTROL, FRAMES, REFUSED
 
 SECONDS: Final = 1.0
 """CPU time that one input may take: 100 times what any valid one does, 10 times what coverage's counters slow down."""
@@ -121,6 +121,49 @@ def decode_control(data: bytes, decoder: Callable[[bytes], Any]) -> str:
     return type(message).__name__
 
 
+def heed_worker(packet: bytes) -> str:
+    """Read what a worker sent over a bell, as the daemon does."""
+    if packet[:1] != bytes([bell.DEMAND_KIND]):
+        return decode_control(packet, control.decode_from_client)
+    try:
+        demand = bell.decode_demand(packet)
+    except WireError as error:
+        return error.reason
+    report = (demand.epoch, demand.seq, demand.outcome, demand.age, demand.processing)
+    again = bell.encode_demand(
+        demand.session, demand.number, ("cam-1", *report) if demand.outcome else None, demand.leases
+    )
+    if demand.outcome:
+        assert again == packet[:2] + bytes(2) + packet[4:]
+    assert bell.decode_demand(again)[:2] == demand[:2]
+    return "report" if demand.outcome else "demand"
+
+
+_HEARER = bell.Hearer()  # which remembers the heads that it was told before
+
+
+def heed_daemon(packet: bytes) -> str:
+    """Read what the daemon sent over a bell, as a worker does."""
+    if packet[:1] not in (b"F", b"H"):
+        return decode_control(packet, control.decode_from_daemon)
+    try:
+        header, (seq, wall, mono), (file, slot, generation, offset, size) = _HEARER.frame(memoryview(packet))
+    except WireError as error:
+        return error.reason
+    assert is_name(header.stream)
+    assert not header.metadata
+    assert isinstance(file, str)
+    assert seq > 0
+    place = frame.ArenaRef(file, slot, generation, offset, size)
+    if packet[:1] == b"H":
+        assert frame.decode(packet[8:]) == header
+        assert header.arena == place
+        return "head"
+    moment = header._replace(seq=seq, captured_wall=wall, captured_mono=mono, arena=place)
+    assert bell.encode_frame(int.from_bytes(packet[4:8], "little"), moment)[4:60] == packet[4:60]
+    return "frame"
+
+
 def read_snapshot(data: bytes) -> str:
     """Read the statistics of a daemon; what is accepted travels on, and its figures can be asked for."""
     try:
@@ -189,7 +232,7 @@ def _control(side: str, decoder: Callable[[bytes], Any], max_bytes: int) -> Targ
     return Target(
         run=partial(decode_control, decoder=decoder),
         mutate=partial(_either, often=mutate_map, keys=words),
-        seeds=_hexadecimal(CONTROL, **{"from": side}) + _hexadecimal(REFUSED, kind="control"),
+        seeds=_hexadecimal(CONTROL, **{"from": side}) + _hexadecimal(REFUSED, kind=side),
         words=words + control.OUTCOMES,
         max_bytes=max_bytes,
     )
@@ -211,6 +254,23 @@ def _snapshots() -> tuple[bytes, ...]:
     return tuple(msgpack.packb(take(one, 2.0, 1e9, arenas).to_wire()) for one in (empty, busy))
 
 
+def _bell(side: str, run: Callable[[bytes], str], kinds: tuple[str, ...]) -> Target:
+    """The packets of one side, and the control messages that go over a bell with them."""
+    spoken = _control(side, _DECODERS[side], bell.MAX_PACKET)
+    packets = [vector for vector in BELL if vector["kind"] in kinds]
+    return Target(
+        run=run,
+        mutate=partial(_either, often=mutate_packet, keys=_HEADER),
+        seeds=_hexadecimal(packets) + _hexadecimal(BELL_REFUSED, **{"from": side}) + spoken.seeds,
+        words=(*spoken.words, *_HEADER, "D", "F", "H", "SPLF"),
+        max_bytes=bell.MAX_PACKET,
+    )
+
+
+_DECODERS: Final[dict[str, Callable[[bytes], Any]]] = {
+    "client": control.decode_from_client,
+    "daemon": control.decode_from_daemon,
+}
 _SNAPSHOT: Final = ("layout", *Snapshot.__dataclass_fields__)
 _HEADER: Final = ("stream", "epoch", "boot", "encoding", "unsent", "dtype", "shape", "metadata", "arena", "inline")
 _PATHS: Final = [entry.key.replace("[]", "").replace("NAME", "x") for entry in entries()]
@@ -231,8 +291,10 @@ TARGETS: Final[dict[str, Target]] = {
         words=(*_HEADER, "SPLF", "raw", "jpeg", "|u1", "<f4"),
         max_bytes=MAX_HEADER_BYTES + 4096,
     ),
-    "control-from-client": _control("client", control.decode_from_client, control.MAX_CONTROL_BYTES + 1024),
-    "control-from-daemon": _control("daemon", control.decode_from_daemon, 2 * control.MAX_CONTROL_BYTES),
+    "control-from-client": _control("client", _DECODERS["client"], control.MAX_CONTROL_BYTES + 1024),
+    "control-from-daemon": _control("daemon", _DECODERS["daemon"], 2 * control.MAX_CONTROL_BYTES),
+    "bell-from-client": _bell("client", heed_worker, ("demand",)),
+    "bell-from-daemon": _bell("daemon", heed_daemon, ("head", "frame")),
     "snapshot": Target(
         run=read_snapshot,
         mutate=partial(_either, often=mutate_map, keys=_SNAPSHOT),

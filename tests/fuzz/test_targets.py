@@ -45,6 +45,18 @@ REACHED = {
     "frame": {"accepted", "truncated", "bad_header", "bad_name", "bad_payload", "empty_payload"},
     "control-from-client": {"Join", "Demand", "Recheck", "Leave", "Stats", "bad_message"},
     "control-from-daemon": {"Welcome", "Refused", "Rejoin", "Wait", "Newest", "TakenOver", "Goodbye", "Snapshot"},
+    "bell-from-client": {"demand", "report", "Recheck", "Leave", "bad_message"},
+    "bell-from-daemon": {
+        "head",
+        "frame",
+        "Wait",
+        "Newest",
+        "Rejoin",
+        "TakenOver",
+        "Goodbye",
+        "bad_header",
+        "bad_magic",
+    },
     "snapshot": {"accepted", "refused"},
     "config": {"accepted", "refused"},
 }

@@ -25,6 +25,8 @@ scalars = (
 trees = st.recursive(scalars, lambda items: st.lists(items, max_size=3) | st.dictionaries(text, items, max_size=3))
 metadata = st.dictionaries(text, trees, max_size=4)
 arenas = st.builds(ArenaRef, text, counts, counts, counts, counts)
+slots = st.builds(ArenaRef, text, st.integers(0, 2**32 - 1), counts, counts, st.integers(1, 2**64 - 1))
+"""What a frame over a bell may name: an arena has 1024 slots at most."""
 headers = st.builds(
     Header,
     stream=names,

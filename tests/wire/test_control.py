@@ -21,7 +21,7 @@ MESSAGES = {
     "leave": "session:int settled:settled?=",
     "stats": "",
     "welcome": "session:int endpoint:str attempt:int worker_class:str repeat_after:number target_fps:number?= "
-    "daemon:str= version:int=",
+    "daemon:str= version:int= bell:str=",
     "refused": "reason:str message:str attempt:int=",
     "rejoin": "session:int reason:str",
     "wait": "number:int sent:bool",

@@ -1,6 +1,7 @@
 """The golden byte vectors: what each message looks like, as data that a client in any language can test itself with.
 
-vectors/frames.json and control.json hold messages with their fields, refused.json bytes that every decoder must refuse.
+vectors/frames.json and control.json hold messages with their fields, refused.json bytes that every decoder must refuse;
+bell.json has both for the packets of the bell.
 In them a byte string is written {"bytes": "hex"}; a field that is left out has its default.
 """
 
@@ -14,15 +15,17 @@ from supplierd.wire.frame import ArenaRef, Header
 FOLDER = Path(__file__).parent / "vectors"
 
 
-def load(name: str) -> list[dict[str, Any]]:
+def load(name: str, which: str = "vectors") -> list[dict[str, Any]]:
     """The vectors of one file."""
-    vectors: list[dict[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text())["vectors"]
+    vectors: list[dict[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text())[which]
     return vectors
 
 
 FRAMES = load("frames")
 CONTROL = load("control")
 REFUSED = load("refused")
+BELL = load("bell")
+BELL_REFUSED = load("bell", "refused")
 
 
 def header_of(vector: dict[str, Any]) -> Header:

@@ -109,7 +109,7 @@ const integer = (value) => Number.isInteger(value) || typeof value === "bigint";
 const FROM_DAEMON = {
   welcome: {
     session: [integer], endpoint: [string], attempt: [integer], worker_class: [string], repeat_after: [number],
-    target_fps: [optional(number), null], daemon: [string, ""], version: [integer, VERSION],
+    target_fps: [optional(number), null], daemon: [string, ""], version: [integer, VERSION], bell: [string, ""],
   },
   refused: { reason: [string], message: [string], attempt: [integer, 0] },
   rejoin: { session: [integer], reason: [string] },
