@@ -63,6 +63,10 @@ class Descriptor(NamedTuple):
     size: int
 
 
+Place = tuple[str, int, int, int, int]
+"""What a Descriptor says, as a plain tuple: one is made for each frame, and costs less."""
+
+
 def bad_descriptor(descriptor: object, why: str) -> ArenaUnavailableError:
     """The refusal of a descriptor that no writer of ours can have made."""
     text = f"refused descriptor {descriptor!r:.200}: {why}; its sender is broken or hostile, look at the publisher"

@@ -10,37 +10,35 @@ import errno
 import mmap
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+UINT8: Final = np.dtype(np.uint8)
 _MADV_POPULATE_READ = 22  # Linux 5.14; the mmap module has no name for it
 
 
 class Mapping:
     """A whole arena file in memory, read-only unless `writable`; unmapped when nothing refers to it any more."""
 
-    __slots__ = ("_bytes", "_mmap", "address", "writable")
+    __slots__ = ("buffer",)
 
     def __init__(self, fd: int, size: int, *, writable: bool = False) -> None:
-        self.writable = writable
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         own = os.open(f"/proc/self/fd/{fd}", os.O_RDWR if writable else os.O_RDONLY)  # see the rule in locks.py
         try:
-            self._mmap = mmap.mmap(own, size, access=access)
+            self.buffer = mmap.mmap(own, size, access=access)
         finally:
             os.close(own)
-        self._bytes = np.frombuffer(self._mmap, np.uint8)
-        self.address: int = self._bytes.__array_interface__["data"][0]
 
     def table(self, offset: int, entries: int) -> memoryview:
         """`entries` native unsigned 64-bit integers at `offset`."""
-        return memoryview(self._mmap)[offset : offset + 8 * entries].cast("Q")
+        return memoryview(self.buffer)[offset : offset + 8 * entries].cast("Q")
 
     def array(self, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """An array at `offset`, which keeps the mapping alive."""
-        return np.ndarray(shape, dtype, self._mmap, offset)
+        return np.ndarray(shape, dtype, self.buffer, offset)
 
     def populate(self, offset: int, size: int) -> None:
         """Map these bytes (from a page on) for reading, where the kernel can, at the price of the faults it saves.
@@ -48,14 +46,22 @@ class Mapping:
         Raises OSError if they cannot be had (a hole in a sparse file, no room to fill it), instead of a SIGBUS later.
         """
         try:
-            self._mmap.madvise(_MADV_POPULATE_READ, offset, size)
+            self.buffer.madvise(_MADV_POPULATE_READ, offset, size)
         except OSError as error:
             if error.errno != errno.EINVAL:  # a kernel older than 5.14 does without
                 raise
 
     def discard(self, offset: int, size: int) -> None:
         """Give the memory of these whole pages back to the system; they read as zero. Raises OSError."""
-        self._mmap.madvise(mmap.MADV_REMOVE, offset, size)
+        self.buffer.madvise(mmap.MADV_REMOVE, offset, size)
+
+
+class Root(np.ndarray[tuple[int, ...], np.dtype[Any]]):
+    """What all arrays and views of one frame have as their base: NumPy does not look through it to the memory below, as
+    it is of another type than they are. So it lives as long as any of them, and keeps its `owner` alive."""
+
+    __slots__ = ("owner",)
+    owner: object
 
 
 class Region:
@@ -64,7 +70,7 @@ class Region:
     That may be in the middle of any line, so `ended` must neither wait for a lock nor raise.
     """
 
-    __slots__ = ("__array_interface__", "_ended", "_mapping")
+    __slots__ = ("_ended",)
 
     def __init__(self, ended: Callable[[], object]) -> None:
         self._ended: Callable[[], object] | None = ended
@@ -74,15 +80,10 @@ class Region:
         self._ended = None
 
     def view(self, mapping: Mapping, offset: int, size: int) -> npt.NDArray[np.uint8]:
-        """Its bytes as an array, which keeps it alive, as does all that is derived from that. Always the same bytes."""
-        self._mapping = mapping
-        self.__array_interface__ = {
-            "version": 3,
-            "typestr": "|u1",
-            "shape": (size,),
-            "data": (mapping.address + offset, not mapping.writable),
-        }
-        return np.asarray(self)
+        """Its bytes as an array, which keeps it alive, as does all that is derived from that."""
+        root = Root((size,), UINT8, mapping.buffer, offset)
+        root.owner = self
+        return root.view(np.ndarray)
 
     def __del__(self) -> None:
         if self._ended is not None:

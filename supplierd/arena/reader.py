@@ -14,18 +14,22 @@ import errno
 import os
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import ArenaClosedError, StaleDescriptorError, unavailable
-from .layout import TABLE_OFFSET, Descriptor, Header, bad_descriptor, open_arena, stream_of
+from .layout import TABLE_OFFSET, Descriptor, Header, Place, bad_descriptor, open_arena, stream_of
 from .locks import LockFile
-from .memory import Mapping, Region
+from .memory import UINT8, Mapping, Region, Root
+
+_NDARRAY = np.ndarray
 
 
 class _Arena:
@@ -34,27 +38,31 @@ class _Arena:
     def __init__(self, locks: LockFile, header: Header) -> None:
         self.locks = locks
         self.header = header
+        self.slots = header.slots
+        self.offsets = [header.offset(slot) for slot in range(header.slots)]
         self.leases = [0] * header.slots
         self._mapping_lock = threading.Lock()
-        self._mapping: Mapping | None = None
-        self._generations: memoryview | None = None
-        self._populated = [0] * header.slots  # bytes
+        self.mapping: Mapping | None = None
+        self.generations: Sequence[int] = ()  # of the slots, once it is mapped
+        self.populated = [0] * header.slots  # bytes that are mapped
 
-    def take(self, descriptor: Descriptor) -> bool:
+    def take(self, place: Place) -> bool:
         """Hold the slot, once more, if it has this generation. Raises ArenaUnavailableError, OSError."""
-        _, slot, generation, offset, size = descriptor
-        slots, slot_size, slots_offset, _ = self.header
-        if not 0 <= slot < slots or offset != slots_offset + slot * slot_size or not 0 < size <= slot_size:
-            raise bad_descriptor(descriptor, f"the arena has {slots} slots of {slot_size} bytes from {slots_offset} on")
+        _, slot, generation, offset, size = place
+        if not 0 <= slot < self.slots or offset != self.offsets[slot] or not 0 < size <= self.header.slot_size:
+            header = self.header
+            text = f"the arena has {header.slots} slots of {header.slot_size} bytes from {header.slots_offset} on"
+            raise bad_descriptor(place, text)
         if generation <= 0 or generation % 2:
-            raise bad_descriptor(descriptor, "the generation of a frame is even and not 0")
-        if not self.leases[slot] and not self.locks.try_read(slot):
+            raise bad_descriptor(place, "the generation of a frame is even and not 0")
+        leases = self.leases
+        if not leases[slot] and not self.locks.try_read(slot):
             return False
-        self.leases[slot] += 1
+        leases[slot] += 1
         found = -1
         try:
-            if self._generations is not None:
-                found = self._generations[slot]
+            if self.mapping is not None:
+                found = self.generations[slot]
             else:
                 found = int.from_bytes(os.pread(self.locks.fd, 8, TABLE_OFFSET + 8 * slot), sys.byteorder)
         finally:
@@ -67,24 +75,42 @@ class _Arena:
         if not self.leases[slot]:
             self.locks.unlock(slot)
 
-    def view(self, region: Region, descriptor: Descriptor) -> npt.NDArray[np.uint8]:
-        """The bytes of a frame that is held. Raises ArenaUnavailableError."""
-        name, slot, _, offset, size = descriptor
-        if self._mapping is None or self._populated[slot] < size:
+    def map(self, place: Place) -> Mapping:
+        """Have the memory of a frame that is held mapped. Raises ArenaUnavailableError."""
+        name, slot, _, offset, size = place
+        with self._mapping_lock:
             try:
-                self._populate(slot, offset, size)
+                if self.mapping is None:
+                    self.mapping = Mapping(self.locks.fd, self.header.file_size)
+                    self.generations = self.mapping.table(TABLE_OFFSET, self.header.slots)
+                if self.populated[slot] < size:
+                    self.mapping.populate(offset, size)
+                    self.populated[slot] = size
             except OSError as error:
                 raise unavailable(error, f"cannot map a frame of {name}") from error
-            assert self._mapping is not None
-        return region.view(self._mapping, offset, size)
+            return self.mapping
 
-    def _populate(self, slot: int, offset: int, size: int) -> None:
-        with self._mapping_lock:
-            if self._mapping is None:
-                self._mapping = Mapping(self.locks.fd, self.header.file_size)
-                self._generations = self._mapping.table(TABLE_OFFSET, self.header.slots)
-            self._mapping.populate(offset, size)
-            self._populated[slot] = size
+
+class _Held(Root):
+    """The root of an array that holds a slot: with it, the hold ends."""
+
+    __slots__ = ("hold",)
+    hold: tuple[ArenaReader, _Arena, int]
+
+    def __del__(self) -> None:
+        hold = getattr(self, "hold", None)
+        if hold is not None:
+            reader, arena, slot = hold
+            reader._end(arena, slot)
+
+
+def _held(arena: _Arena, place: Place, dtype: np.dtype[Any], shape: tuple[int, ...]) -> _Held:
+    """A frame as an array; nobody may look at it before the slot is held. Raises ValueError, TypeError."""
+    assert arena.mapping is not None
+    held = _Held(shape, dtype, arena.mapping.buffer, place[3])
+    if held.nbytes != place[4]:
+        raise ValueError(f"an array of shape {shape} and {dtype} has not the frame's {place[4]} bytes")
+    return held
 
 
 class Lease:
@@ -93,12 +119,17 @@ class Lease:
     Of use as a context manager. What it gives is read-only: writing raises, a write by native code ends the process.
     """
 
-    __slots__ = ("_arena", "_region", "descriptor")
+    __slots__ = ("_arena", "_place", "_region")
 
-    def __init__(self, descriptor: Descriptor, arena: _Arena, region: Region) -> None:
-        self.descriptor = descriptor
+    def __init__(self, place: Place, arena: _Arena, region: Region) -> None:
+        self._place = place
         self._arena = arena
         self._region: Region | None = region
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What names the frame."""
+        return Descriptor(*self._place)
 
     @property
     def data(self) -> memoryview:
@@ -110,12 +141,13 @@ class Lease:
 
         Raises ArenaUnavailableError if they cannot be mapped, ArenaClosedError after `release` or a fork.
         """
-        return self._arena.view(self._open(), self.descriptor)
+        _, _, _, offset, size = self._place
+        return self._open().view(self._arena.map(self._place), offset, size)
 
     def read_into(self, target: bytearray | memoryview) -> None:
         """Copy the frame without mapping it, into `size` writable bytes. Raises as `bytes` does, and ValueError."""
         self._open()
-        name, _, _, offset, size = self.descriptor
+        name, _, _, offset, size = self._place
         if (room := memoryview(target).nbytes) != size:
             raise ValueError(f"a frame of {size} bytes cannot be copied into {room}")
         try:
@@ -152,8 +184,9 @@ class Lease:
 class ArenaReader:
     """Leases frames from all arenas in one directory. Safe to use from several threads.
 
-    It keeps the newest arena of each stream open. A child forked from its process has to make a reader of its own;
-    frames that the child inherited are protected no longer than its parent holds them.
+    It keeps the newest arena of each stream open. `leases_held` counts the frames that this reader's process holds:
+    leases not released and frames of which views are alive. A child forked from its process has to make a reader of its
+    own; frames that the child inherited are protected no longer than its parent holds them.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -162,33 +195,69 @@ class ArenaReader:
         self._lock = threading.Lock()
         self._arenas: dict[str, _Arena] = {}
         self._ended: deque[tuple[_Arena, int]] = deque()
-        self._held = 0
+        self.leases_held = 0
         self._closed = False
+        _READERS.add(self)
 
-    @property
-    def leases_held(self) -> int:
-        """Frames held by this reader's process: leases not released and frames of which views are alive."""
-        return self._held - len(self._ended)
-
-    def lease(self, descriptor: Descriptor) -> Lease:
-        """Hold the frame that `descriptor` names. Never waits.
+    def lease(self, place: Place) -> Lease:
+        """Hold the frame that `place`, a Descriptor or a plain tuple of its items, names. Never waits.
 
         Raises StaleDescriptorError when the frame has been replaced or its arena is gone, ArenaUnavailableError when
         this process cannot use the arena or the descriptor cannot be right, ArenaClosedError after `close` or a fork.
         """
-        return Lease(descriptor, *self._hold(descriptor))
+        arena = self._hold(place)
+        return Lease(place, arena, Region(partial(self._end, arena, place[1])))
 
     def frame(self, descriptor: Descriptor) -> npt.NDArray[np.uint8]:
         """The same, for as long as the array, read-only, of the frame's bytes or any view of it lives.
 
         Raises as `lease` does, and ArenaUnavailableError if the frame cannot be mapped.
         """
-        arena, region = self._hold(descriptor)
-        return arena.view(region, descriptor)
+        return self.array(descriptor, UINT8, (descriptor.size,))
+
+    def array(self, place: Place, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """The same, as an array of this type and shape. `place` is a Descriptor, or a plain tuple of its items.
+
+        Raises as `frame` does, and ValueError or TypeError where type and shape do not make the frame's size.
+        """
+        name, slot, generation, offset, size = place
+        arena = self._arenas.get(name)
+        if (
+            arena is None or self._closed or not 0 <= slot < arena.slots or arena.offsets[slot] != offset
+            or not 0 < size <= arena.populated[slot] or generation % 2
+        ):  # fmt: skip
+            return self._first(place, dtype, shape)
+        held = _held(arena, place, dtype, shape)
+        with self._lock:
+            taken = not arena.leases[slot] and arena.locks.try_read(slot)
+            if taken:
+                if arena.generations[slot] == generation:
+                    arena.leases[slot] = 1
+                    self.leases_held += 1
+                    held.hold = self, arena, slot
+                else:
+                    arena.locks.unlock(slot)
+                    taken = False
+        if self._ended:
+            self._settle()
+        return held.view(_NDARRAY) if taken else self._first(place, dtype, shape)
+
+    def _first(self, place: Place, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """`array` with every check and the reason why not, for a place that was not seen before or is not as before."""
+        arena = self._hold(place)
+        try:
+            arena.map(place)
+            held = _held(arena, place, dtype, shape)
+        except BaseException:
+            self._end(arena, place[1])
+            raise
+        held.hold = self, arena, place[1]
+        return held.view(_NDARRAY)
 
     def prune(self) -> None:
         """Let go of arenas that were unlinked, so that their memory is freed; call it now and then while idle."""
-        self._check_open()
+        if self._closed:
+            raise ArenaClosedError("this reader was closed, or belongs to a parent process: make a new one")
         with self._lock:
             self._prune()
         self._settle()
@@ -196,7 +265,7 @@ class ArenaReader:
     def close(self) -> None:
         """Let go of every arena that no frame needs; frames still held stay valid. May be repeated."""
         self._closed = True
-        if self._pid == os.getpid():
+        if self._pid == os.getpid():  # else they are the parent's, and its lock may have been taken when it forked
             with self._lock:
                 self._arenas.clear()
             self._settle()
@@ -207,28 +276,23 @@ class ArenaReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _hold(self, descriptor: Descriptor) -> tuple[_Arena, Region]:
-        self._check_open()
-        name = descriptor.arena
+    def _hold(self, place: Place) -> _Arena:
+        if self._closed:
+            raise ArenaClosedError("this reader was closed, or belongs to a parent process: make a new one")
+        name = place[0]
         try:
             with self._lock:
                 arena = self._arenas.get(name) or self._open(name)
-                if not arena.take(descriptor):
-                    text = (
-                        f"slot {descriptor.slot} of {name} has a newer frame than {descriptor.generation}: ask for it"
-                    )
+                if not arena.take(place):
+                    text = f"slot {place[1]} of {name} has a newer frame than {place[2]}: ask for it"
                     raise StaleDescriptorError(text)
-                self._held += 1
-                return arena, Region(partial(self._end, arena, descriptor.slot))
+                self.leases_held += 1
+                return arena
         except OSError as error:
             raise unavailable(error, f"cannot lock a slot of {name}") from error
         finally:
             if self._ended:
                 self._settle()
-
-    def _check_open(self) -> None:
-        if self._closed or self._pid != os.getpid():
-            raise ArenaClosedError("this reader was closed, or belongs to a parent process: make a new one")
 
     def _open(self, name: str) -> _Arena:
         stream = stream_of(name)
@@ -254,8 +318,16 @@ class ArenaReader:
 
     def _end(self, arena: _Arena, slot: int) -> None:
         """The last view of a frame has died: called by its finaliser, so it must not wait for the lock."""
-        self._ended.append((arena, slot))
-        self._settle()
+        if not self._ended and self._lock.acquire(blocking=False):
+            self.leases_held -= 1
+            arena.leases[slot] -= 1
+            if not arena.leases[slot]:
+                arena.locks.unlock(slot)
+            self._lock.release()
+        else:
+            self._ended.append((arena, slot))
+        if self._ended:
+            self._settle()
 
     def _settle(self) -> None:
         """Drop the locks of frames that have ended, unless somebody is at it, who then sees to these as well."""
@@ -263,7 +335,18 @@ class ArenaReader:
             try:
                 while self._ended:
                     arena, slot = self._ended.popleft()
-                    self._held -= 1
+                    self.leases_held -= 1
                     arena.drop(slot)
             finally:
                 self._lock.release()
+
+
+_READERS: weakref.WeakSet[ArenaReader] = weakref.WeakSet()
+
+
+def _close_inherited() -> None:
+    for reader in list(_READERS):
+        reader._closed = True
+
+
+os.register_at_fork(after_in_child=_close_inherited)
