@@ -115,6 +115,10 @@ class Control(Table):
     worker_ports: Annotated[range, Key(kinds.ports(), "Ports of the endpoints that tcp workers are given.")] = (
         _WORKER_PORTS
     )
+    bell: Annotated[
+        bool,
+        Key(_SWITCH, "Workers on this machine get descriptors by a Unix socket; false: over ZeroMQ as all."),
+    ] = True
 
 
 @dataclass(frozen=True, slots=True)

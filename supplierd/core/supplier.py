@@ -15,7 +15,7 @@ from supplierd.core.ledger import REPORTED_REASONS
 from supplierd.core.mailbox import Mailbox, Report
 from supplierd.core.service import PRIORITY, Settings, WorkerPolicy
 from supplierd.core.stream import REFUSALS, Frame, Stream
-from supplierd.core.worker import Event, JoinRequest, State, Worker
+from supplierd.core.worker import DEMAND, GONE, SERVE, Event, JoinRequest, State, Worker
 
 SETTLE_GRACE: Final = 10.0
 """Seconds for which the fate of a frame under way to a vanished worker stays open, should the same process return and
@@ -101,7 +101,7 @@ class Supplier:
         served = []
         for follower in self._followers[frame.stream]:
             worker, mailbox = follower
-            if worker.state is State.GONE:
+            if worker.state is GONE:
                 mailbox.miss()
                 continue
             mailbox.offer(frame, now)
@@ -122,7 +122,7 @@ class Supplier:
         worker, mailbox = delivery
         mailbox.settle("consumed")
         mailbox.last_consumed_at = now
-        worker.on(Event.DEMAND)
+        worker.on(DEMAND)
         worker.open_demand, worker.asking_since = True, now
 
     # --- workers ----------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ class Supplier:
             with suppress(RefusalError):  # beyond max_streams: nobody can publish it either
                 self._open_stream(name, now)
         self._enter(worker, [name for name in names if name in self.streams], now)
-        worker.on(Event.DEMAND)
+        worker.on(DEMAND)
         worker.open_demand, worker.asking_since = True, now
 
     def session(self, session: int) -> Worker | None:
@@ -201,7 +201,7 @@ class Supplier:
             return Reply.WAIT if worker.open_demand else Reply.UNDER_WAY
         self._settle(worker, report, "lost", now)
         worker.number = number
-        worker.on(Event.DEMAND)
+        worker.on(DEMAND)
         worker.open_demand, worker.asking_since = True, now
         return self._serve(worker, now) or Reply.NOTHING
 
@@ -216,7 +216,7 @@ class Supplier:
         if mailbox.pending is None:
             return Reply.NEWEST
         mailbox.settle("stale")
-        worker.on(Event.DEMAND)
+        worker.on(DEMAND)
         self._take(worker, mailbox, now)
         return Delivery(worker, mailbox)
 
@@ -270,7 +270,7 @@ class Supplier:
         mailbox.take(now)
         worker.open_demand = False
         worker.last_taken_at = now
-        worker.on(Event.SERVE)
+        worker.on(SERVE)
 
     def _settle(self, worker: Worker, report: Report | None, otherwise: str, now: float) -> None:
         """Close the account of the frame under way: by the worker's report, or as discarded for the reason given."""

@@ -43,6 +43,11 @@ class Event(StrEnum):
     DEPART = "depart"  # it left, or its connection is gone
 
 
+# Looking up a member of an enumeration goes through its metaclass: once is enough for what is asked at each frame.
+GONE: Final = State.GONE
+DEMAND: Final = Event.DEMAND
+SERVE: Final = Event.SERVE
+
 TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {
     State.GONE: {Event.JOIN: State.BUSY},
     State.BUSY: {

@@ -16,9 +16,11 @@ from supplierd.daemon.guard import Guard
 from supplierd.daemon.parcels import known_reason
 from supplierd.daemon.sessions import Session, Sessions, new_session_number
 from supplierd.logs import Repeating, event
-from supplierd.transport.control import Peer
+from supplierd.transport.bells import Bell
+from supplierd.transport.control import ControlChannel, Peer
 from supplierd.transport.link import LinkFactory
 from supplierd.transport.sockets import TransportError
+from supplierd.wire import bell as wire_bell
 from supplierd.wire import control
 from supplierd.wire.errors import WireError
 from supplierd.wire.names import ANY_STREAM, check_name
@@ -44,6 +46,7 @@ class Dialogue:
         may_join: says whether one more JOIN is heard now.
         guard: says who may say what.
         repeating: logs.
+        bell_path: of the bells' socket; "": there is none.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Dialogue:
         may_join: Callable[[float], bool],
         guard: Guard,
         repeating: Repeating,
+        bell_path: str,
     ) -> None:
         self._supplier = supplier
         self._sessions = sessions
@@ -64,7 +68,8 @@ class Dialogue:
         self._guard = guard
         self._repeating = repeating
         self._may_join = may_join
-        self._asking: list[Peer] = []
+        self._bell_path = bell_path
+        self._asking: list[tuple[ControlChannel, Peer]] = []
 
     def hear(self, peer: Peer, data: bytes | None, now: float) -> None:
         """Answer one message."""
@@ -76,19 +81,51 @@ class Dialogue:
                 self._deny(peer, message, now)
                 return
             match message:
-                case control.Demand():
+                case control.Demand() if isinstance(peer.channel, ControlChannel):
                     self._demand(peer, message, now)
                 case control.Recheck():
                     self._answer(peer, message, self._supplier.recheck(message.session, message.number, now), now)
-                case control.Join():
-                    self._join(peer, message, now)
                 case control.Leave():
                     self._leave(message, now)
-                case control.Stats():
-                    self._asking.append(peer)
+                case control.Join() if isinstance(peer.channel, ControlChannel):
+                    self._join(peer, peer.channel, message, now)
+                case control.Stats() if isinstance(peer.channel, ControlChannel):
+                    self._asking.append((peer.channel, peer))
+                case _:
+                    raise WireError("bad_message", "over a bell come short demands, RECHECK and LEAVE")
         except WireError as error:
             self.reject(error, now, "control")
             _tell(peer, control.Error(error.reason, str(error)))
+
+    def rung(self, bell: Bell, packet: bytes, now: float) -> None:
+        """Answer one packet of a bell."""
+        if packet[0] != wire_bell.DEMAND_KIND:
+            self.hear(Peer(bell, b""), packet, now)
+            return
+        try:
+            demand = wire_bell.decode_demand(packet)
+        except WireError as error:
+            self.reject(error, now, "bell")
+            return
+        worker = self._supplier.session(demand.session)
+        session = None if worker is None else self._sessions.get(worker.name)
+        if worker is None or session is None or worker.inline_reason or not session.link.local:
+            self._answer(Peer(bell, b""), demand, Reply.REJOIN, now)
+            return
+        if session.bell is not bell:
+            self._sessions.attach(session, bell)
+            session.peer = Peer(bell, b"")
+        worker.leases = demand.leases
+        report = None
+        if demand.outcome:
+            mailbox = worker.in_flight()  # what it reports on, if anything
+            report = Report(
+                mailbox.stream.name if mailbox else "", demand.epoch, demand.seq, demand.outcome, demand.age / 1e9,
+                demand.processing / 1e9,
+            )  # fmt: skip
+        reply = self._supplier.demand(demand.session, demand.number, report, now)
+        if reply is not Reply.NOTHING:
+            self._answer(Peer(bell, b""), demand, reply, now)
 
     def reject(self, error: WireError, now: float, where: str) -> None:
         """Count a message that breaks the format."""
@@ -116,7 +153,7 @@ class Dialogue:
             self._guard.deny(peer.user, now, "message refused", message=what)
             _tell(peer, control.Error("not_allowed", f"this key may not say {what}: see [keys] in the configuration"))
 
-    def take_askers(self) -> list[Peer]:
+    def take_askers(self) -> list[tuple[ControlChannel, Peer]]:
         """Who asked for the statistics since the last call."""
         askers, self._asking = self._asking, []
         return askers
@@ -136,11 +173,16 @@ class Dialogue:
             session = self._sessions.get(worker.name)
             if session is not None:
                 session.peer = peer  # a reconnected client speaks from a new identity
+                self._sessions.attach(session, None)
         reply = self._supplier.demand(message.session, message.number, _report(message.settled), now)
         self._answer(peer, message, reply, now)
 
     def _answer(
-        self, peer: Peer, message: control.Demand | control.Recheck, reply: Delivery | Reply, now: float
+        self,
+        peer: Peer,
+        message: control.Demand | control.Recheck | wire_bell.Demand,
+        reply: Delivery | Reply,
+        now: float,
     ) -> None:
         if isinstance(reply, Delivery):
             self._deliver(reply, now)
@@ -151,13 +193,13 @@ class Dialogue:
         elif reply is not Reply.NOTHING:
             _tell(peer, control.Wait(message.number, sent=reply is Reply.UNDER_WAY))
 
-    def _join(self, peer: Peer, message: control.Join, now: float) -> None:
+    def _join(self, peer: Peer, channel: ControlChannel, message: control.Join, now: float) -> None:
         name = message.worker
         known = self._supplier.workers.get(name)
         session = self._sessions.get(name)
         if known and session and (known.instance, known.attempt) == (message.instance, message.attempt):
             session.peer = peer
-            peer.channel.send(peer, session.welcome)  # the JOIN was repeated: so is the answer
+            channel.send(peer, session.welcome)  # the JOIN was repeated: so is the answer
             return
         try:
             request = _request(message)
@@ -172,11 +214,11 @@ class Dialogue:
             self._repeating.event(f"join:{refusal.reason}", now, f"worker refused: {refusal}", reason=refusal.reason)
             _tell(peer, control.Refused(refusal.reason, str(refusal), message.attempt))
             return
-        former = self._sessions.close(name)
-        if former and former.peer and replaced:
-            _tell(former.peer, control.TakenOver(_session_number(former), request.client))
+        if session and session.peer and replaced:
+            _tell(session.peer, control.TakenOver(_session_number(session), request.client))
+        self._sessions.close(name)
         try:
-            link = self._links.open(peer.channel.endpoint, name)
+            link = self._links.open(channel.endpoint, name)
         except TransportError as error:
             self._supplier.disconnected(worker, now)  # no answer: it may be over when the JOIN is repeated
             text = f"no endpoint for a worker: {error}; see control.worker_ports and the limit of open files"
@@ -184,12 +226,13 @@ class Dialogue:
             return
         welcome = control.Welcome(
             session=worker.session,
-            endpoint=link.endpoint if peer.channel.local else "tcp://*:" + link.endpoint.rpartition(":")[2],
+            endpoint=link.endpoint if channel.local else "tcp://*:" + link.endpoint.rpartition(":")[2],
             attempt=message.attempt,
             worker_class=worker.policy.service_class.value,
             repeat_after=REPEAT_AFTER,
             target_fps=worker.target_fps,
             daemon=f"supplierd {supplierd.__version__}",
+            bell=self._bell_path if channel.local and not request.inline_reason else "",
         )
         self._sessions.add(Session(worker, link, peer, control.encode(welcome), now))
         _tell(peer, welcome)

@@ -22,6 +22,7 @@ from supplierd.daemon.guard import Guard
 from supplierd.daemon.parcels import Parcel, Parcels, known_reason
 from supplierd.daemon.sessions import Session, Sessions
 from supplierd.logs import Repeating, event
+from supplierd.transport.bells import Bells
 from supplierd.transport.control import ControlChannel
 from supplierd.transport.curve import Gatekeeper
 from supplierd.transport.descriptors import Descriptors
@@ -38,7 +39,12 @@ workers ask for the next one now, which will take most of an interval to come: h
 SERVED_LATELY: Final = 0.005
 """Seconds for which that holds."""
 TICK: Final = 0.05
-"""Seconds: how late a frame that became due without another's arrival may go out."""
+"""Seconds: how late a frame that became due without another's arrival, or could not be sent, may go out."""
+LONG_TICK: Final = 0.1
+"""The same while no rate is promised and nothing is to be sent again: then no frame becomes due by time alone, and the
+loop is woken by nearly nothing but frames and demands."""
+GUARD: Final = 0.1
+"""Seconds between two counts of the open files, beside those that each new connection calls for."""
 SWEEP: Final = 0.25
 """Seconds between two looks at who is still connected."""
 CLEAN: Final = 5.0
@@ -63,6 +69,7 @@ class Distribution:
         gatekeeper: asks it, where sockets have keys.
         max_message: largest accepted frame message, bytes.
         descriptors: watched, so that they don't run out.
+        bells: of the workers on this machine; None: all goes over ZeroMQ.
     """
 
     def __init__(
@@ -77,19 +84,24 @@ class Distribution:
         gatekeeper: Gatekeeper | None,
         max_message: int,
         descriptors: Descriptors,
+        bells: Bells | None,
     ) -> None:
         self.supplier = supplier
         self._inboxes = inboxes
         self._controls = controls
         self._guard = guard
         self._gatekeeper = gatekeeper
-        self._sessions = Sessions()
+        self._bells = bells
+        self._sessions = Sessions(bells)
         self._push_links: dict[str, Link] = {}
         self._repeating = Repeating(log)
         self._parcels = parcels
         self._max_message = max_message
         self._decode = frame.Decoder().decode
-        self._ticked_at = self._swept_at = self._cleaned_at = self._served_at = time.monotonic()
+        self._ticked_at = self._guarded_at = self._swept_at = self._cleaned_at = self._served_at = time.monotonic()
+        self._tick_after = TICK
+        self._promised_push = False  # whether a push worker is promised a rate
+        self._nobody_waits = False  # whether no promised frame was left waiting when the last one went out
         self._waiter = Waiter()
         self._doors = Doors(
             self._waiter, (*inboxes, *controls), self._links, supplier.settings.max_workers, descriptors
@@ -102,7 +114,10 @@ class Distribution:
             may_join=self._doors.may_join,
             guard=guard,
             repeating=self._repeating,
+            bell_path=str(bells.path) if bells is not None else "",
         )
+        if bells is not None:
+            self._waiter.add(bells.descriptor, patient=True)
         if gatekeeper is not None:
             self._waiter.add(gatekeeper.socket)
         self._changes = Changes(supplier)
@@ -110,6 +125,7 @@ class Distribution:
     def add_push_link(self, worker_name: str, link: Link) -> None:
         """Feed a configured push worker through `link`, whenever a peer is there."""
         self._push_links[worker_name] = link
+        self._promised_push |= self.supplier.workers[worker_name].target_fps is not None
 
     def wake_on(self, descriptor: int) -> None:
         """End a turn's wait when this file descriptor can be read."""
@@ -120,38 +136,47 @@ class Distribution:
 
         Demands are heard before frames are taken: a worker that is ready gets the frame that is just arriving.
         """
-        ready = self._waiter.wait(self._ticked_at + TICK - time.monotonic())
+        ready = self._waiter.wait(self._ticked_at + self._tick_after - time.monotonic())
         now = time.monotonic()
-        if now - self._served_at < SERVED_LATELY and not any(w.owed() for w in self.supplier.workers.values()):
+        if self._nobody_waits and now - self._served_at < SERVED_LATELY:
             self._waiter.gather(ready, GATHER_MS)
             now = time.monotonic()
         if self._gatekeeper is not None and self._gatekeeper.socket in ready and self._gatekeeper.answer():
             self._waiter.again(self._gatekeeper.socket)
         self._doors.come_and_gone(ready, now)
+        if self._bells is not None and self._bells.descriptor in ready:
+            self._hear_bells(self._bells, now)
         for channel in self._controls:
             if channel.socket in ready:
                 self._hear(channel, now)
         for inbox in self._inboxes:
             if inbox.socket in ready:
                 self._take_newest(inbox)
-        if now - self._ticked_at >= TICK:
-            self._ticked_at = now
-            self._doors.tick(now)
-            for delivery in self.supplier.tick(now):
-                self._deliver(delivery, now)
-            if now - self._swept_at >= SWEEP:
-                self._swept_at = now
-                self._sweep(now)
-            if now - self._cleaned_at >= CLEAN:
-                self._cleaned_at = now
-                for name in self._parcels.sweep():
-                    event(log, logging.INFO, "arena of a dead publisher removed", arena=name)
+        if now - self._ticked_at >= self._tick_after:
+            self._tick(now)
         askers = self._dialogue.take_askers()
         if askers:
             message = msgpack.packb({"type": "snapshot", "snapshot": self.snapshot().to_wire()})
-            for peer in askers:
-                peer.channel.send(peer, message)
-                self._waiter.again(peer.channel.socket)
+            for channel, peer in askers:
+                channel.send(peer, message)
+                self._waiter.again(channel.socket)
+
+    def _tick(self, now: float) -> None:
+        """Time has passed."""
+        self._ticked_at = now
+        self._tick_after = TICK if self._sessions.promised or self._promised_push else LONG_TICK
+        if now - self._guarded_at >= GUARD:
+            self._guarded_at = now
+            self._doors.tick(now)
+        for delivery in self.supplier.tick(now):
+            self._deliver(delivery, now)
+        if now - self._swept_at >= SWEEP:
+            self._swept_at = now
+            self._sweep(now)
+        if now - self._cleaned_at >= CLEAN:
+            self._cleaned_at = now
+            for name in self._parcels.sweep():
+                event(log, logging.INFO, "arena of a dead publisher removed", arena=name)
 
     def snapshot(self) -> snapshot.Snapshot:
         """The supplier's counts, now."""
@@ -180,6 +205,8 @@ class Distribution:
         self._dialogue.say_goodbye(reason)
         for session in self._sessions:
             self._sessions.close(session.worker.name)
+        if self._bells is not None:
+            self._bells.shut()
         for link in self._push_links.values():
             link.close()
         for channel in self._controls:
@@ -214,8 +241,8 @@ class Distribution:
             except WireError as error:
                 self._dialogue.reject(error, now, "inbox")
                 continue
-            user = inbox.user(message)
-            if not self._guard.access.may_publish(user, header.stream):
+            user = inbox.user(message) if inbox.secured else None
+            if user is not None and not self._guard.access.may_publish(user, header.stream):
                 self._guard.deny(user, now, "frame refused", stream=header.stream)
             elif inbox.conflate:
                 self._accept(header, message, now)
@@ -231,9 +258,8 @@ class Distribution:
         try:
             parcel = self._parcels.make(header, message)
             inline = known_reason(header.inline) if header.inline else ""
-            deliveries = self.supplier.frame(
-                Frame(header.stream, header.boot, header.epoch, header.seq, header.unsent, inline, parcel), now
-            )
+            carried = (header.stream, header.boot, header.epoch, header.seq, header.unsent, inline, parcel)
+            deliveries = self.supplier.frame(tuple.__new__(Frame, carried), now)
         except WireError as error:
             self._dialogue.reject(error, now, "inbox")
             return
@@ -244,12 +270,15 @@ class Distribution:
             return
         for delivery in deliveries:
             self._deliver(delivery, now)
+        workers = self.supplier.workers
+        self._nobody_waits = len(deliveries) == len(workers) or not any(w.owed() for w in workers.values())
         self._served_at = time.monotonic()
         self.supplier.distribution.observe(self._served_at - now)
 
     def _deliver(self, delivery: Delivery, now: float) -> None:
         """Send the frame that the supplier has moved under way."""
         worker, mailbox = delivery
+        session = None
         if worker.policy.push:
             link: Link | None = self._push_links[worker.name]
         else:
@@ -257,9 +286,12 @@ class Distribution:
             link = session.link if session else None
         assert mailbox.in_flight is not None
         parcel: Parcel = mailbox.in_flight.message
+        if session is not None and session.bell is not None and parcel.ring(session.bell):
+            return
         message = parcel.inline() if worker.policy.push or worker.inline_reason else parcel.message
         if link is None or message is None or not link.send(message):
             self.supplier.undelivered(delivery)
+            self._tick_after = TICK
         elif worker.policy.push:
             self.supplier.pushed(delivery, now)
 
@@ -274,6 +306,13 @@ class Distribution:
             if time.monotonic() - now >= HEAR_AT_MOST:
                 break
         self._waiter.again(channel.socket)
+
+    def _hear_bells(self, bells: Bells, now: float) -> None:
+        for bell, packet in bells.take(now):
+            if packet:
+                self._dialogue.rung(bell, packet, now)
+            else:
+                self._sessions.hung_up(bell)
 
     def _links(self) -> Iterator[Link]:
         yield from self._push_links.values()
@@ -292,6 +331,9 @@ class Distribution:
                 self.supplier.disconnected(worker, now)
         strangers = self._doors.strangers() + self._sessions.strangers()
         strangers += sum(link.strangers() for link in self._push_links.values())
+        if self._bells is not None:
+            self._bells.sweep(now)
+            strangers += self._bells.strangers()
         if strangers:
             self.supplier.rejected["no_handshake"] += strangers
             self._repeating.event("stranger", now, "connection without a handshake refused", count=strangers)

@@ -14,7 +14,6 @@ from supplierd.arena import (
     ArenaError,
     ArenaReader,
     ArenaUnavailableError,
-    Descriptor,
     Lease,
     Reason,
     StaleDescriptorError,
@@ -25,8 +24,10 @@ from supplierd.arena import (
     remove_dead_arenas,
 )
 from supplierd.core.snapshot import ArenaSnapshot
+from supplierd.transport.bells import Bell
 from supplierd.transport.sockets import Message
 from supplierd.wire import frame
+from supplierd.wire.bell import Heads, encode_frame
 from supplierd.wire.errors import WireError
 
 INLINE_REASONS: Final = frozenset({"off", "small", "no_slot", "remote", *(reason.value for reason in Reason)})
@@ -42,13 +43,24 @@ def known_reason(reason: str) -> str:
 class Parcel:
     """A frame on its way through the daemon."""
 
-    __slots__ = ("_header", "_inline", "_lease", "message")
+    __slots__ = ("_head", "_header", "_heads", "_inline", "_lease", "_short", "message")
 
-    def __init__(self, header: frame.Header, message: Message, lease: Lease | None) -> None:
+    def __init__(self, header: frame.Header, message: Message, lease: Lease | None, heads: Heads) -> None:
         self.message = message
+        self._heads = heads
+        self._head = -1  # number of its head, when that is known
+        self._short = b""
         self._header = header
         self._lease = lease
         self._inline: Message | None = None
+
+    def ring(self, bell: Bell) -> bool:
+        """Hand it over by a bell; False where it must go another way."""
+        if self._head < 0:
+            self._head = self._heads.number(self._header)
+            if self._head:
+                self._short = encode_frame(self._head, self._header)
+        return bell.ring(self._head, self._short, self.message)
 
     def inline(self) -> Message | None:
         """The message for a worker that cannot read arenas; None where the arena turns out to be damaged."""
@@ -73,6 +85,7 @@ class Parcels:
 
     def __init__(self, runtime_dir: Path) -> None:
         self._directory = arena_directory(runtime_dir)
+        self._heads = Heads()
         self._reader = ArenaReader(self._directory)  # where no arena can be made, there may be some to read
         try:
             self.warning = prepare_directory(runtime_dir).warning
@@ -86,9 +99,9 @@ class Parcels:
             WireError: its descriptor names nothing that can be leased.
         """
         if header.arena is None:
-            return Parcel(header, message, None)
+            return Parcel(header, message, None, self._heads)
         try:
-            return Parcel(header, message, self._reader.lease(Descriptor(*header.arena)))
+            return Parcel(header, message, self._reader.lease(header.arena), self._heads)
         except StaleDescriptorError as error:
             raise WireError("stale_descriptor", str(error)) from None
         except ArenaError as error:

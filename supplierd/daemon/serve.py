@@ -32,13 +32,14 @@ from supplierd.daemon.parcels import Parcels
 from supplierd.daemon.reload import Reload
 from supplierd.logs import event
 from supplierd.transport import sockets
+from supplierd.transport.bells import Bells
 from supplierd.transport.control import FAREWELL_MS, ControlChannel
 from supplierd.transport.curve import Gatekeeper, Lock
 from supplierd.transport.descriptors import Descriptors
 from supplierd.transport.inbox import Inbox
 from supplierd.transport.link import LinkFactory, remove_dead_links
 from supplierd.transport.lock import IPC, HeldError, SocketLock
-from supplierd.wire.endpoints import control_endpoint, machine_boot_id, runtime_dir
+from supplierd.wire.endpoints import BELL_SOCKET, control_endpoint, machine_boot_id, runtime_dir
 from supplierd.wire.keys import read_pair
 
 NICENESS: Final = -10
@@ -48,6 +49,8 @@ SOCKET_UMASK: Final = 0o117
 PRIVATE_UMASK: Final = 0o177
 """Only this user may connect."""
 RUNTIME_DIR_MODE: Final = 0o750
+SPARE_BELLS: Final = 64
+"""Connections beyond one for each worker: of workers that are just returning, and of strangers."""
 _T = TypeVar("_T")
 
 log = logging.getLogger("supplierd.daemon")
@@ -189,6 +192,7 @@ def _start(given: Config, load: Callable[[], Config], signals: _Signals, stack: 
     if not any(channel.local for channel in controls):
         controls.append(_private_channel(context, directory))
     exporter = _open_exporter(config, next(channel.endpoint for channel in controls if channel.local), stack)
+    bells = _open_bells(directory, config.daemon.max_workers) if _has_bells(config) else None
     distribution = Distribution(
         supplier,
         inboxes,
@@ -199,6 +203,7 @@ def _start(given: Config, load: Callable[[], Config], signals: _Signals, stack: 
         gatekeeper=gatekeeper,
         max_message=limit,
         descriptors=Descriptors(),
+        bells=bells,
     )
     for name, worker in config.workers.items():
         if worker.endpoint is not None:
@@ -219,6 +224,19 @@ def _start(given: Config, load: Callable[[], Config], signals: _Signals, stack: 
         io_threads=threads,
     )
     return _Daemon(distribution, exporter, signals, Reload(given, load, distribution))
+
+
+def _has_bells(config: Config) -> bool:
+    """Whether workers are told of bells: those that come by a file, as bells do."""
+    return config.control.bell and any(endpoint.startswith(IPC) for endpoint in config.control.endpoints)
+
+
+def _open_bells(directory: Path, max_workers: int) -> Bells:
+    path = directory / BELL_SOCKET
+    try:
+        return Bells(path, max_workers + SPARE_BELLS)
+    except OSError as error:
+        raise StartError(f"{path} cannot be bound: {error.strerror}; set control.bell = false to do without") from None
 
 
 def _private_channel(context: sockets.Context, directory: Path) -> ControlChannel:
@@ -254,7 +272,9 @@ def _take_locks(config: Config, directory: Path, stack: ExitStack) -> None:
     endpoints = [item.endpoint for item in config.inbox.endpoints] + list(config.control.endpoints)
     endpoints += [worker.endpoint for worker in config.workers.values() if worker.endpoint is not None]
     endpoints.append(control_endpoint(directory))
-    paths = (os.path.normpath(endpoint.removeprefix(IPC)) for endpoint in endpoints if endpoint.startswith(IPC))
+    paths = [os.path.normpath(endpoint.removeprefix(IPC)) for endpoint in endpoints if endpoint.startswith(IPC)]
+    if _has_bells(config):
+        paths.append(str(directory / BELL_SOCKET))
     for path in map(Path, dict.fromkeys(paths)):
         try:
             stack.callback(SocketLock(path).release)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from supplierd.core.worker import Worker
+from supplierd.transport.bells import Bell, Bells
 from supplierd.transport.control import Peer
 from supplierd.transport.link import Link
 
@@ -25,6 +26,8 @@ class Session:
         peer: where it spoke from last; None for a push worker.
         welcome: the answer to its JOIN, should that be repeated.
         opened_at: seconds, monotonic.
+        bell: the connection that its newest demand came by, if it was one.
+        had_bell: whether there ever was one: then the worker was there, whatever its link says.
     """
 
     worker: Worker
@@ -32,16 +35,20 @@ class Session:
     peer: Peer | None
     welcome: bytes
     opened_at: float
+    bell: Bell | None = None
+    had_bell: bool = False
     _missed_at: float | None = None  # when the connection was seen to be gone
 
     def lost(self, now: float) -> bool:
         """Whether the worker's connection is gone, or did not come in time."""
+        if self.bell is not None:
+            return False  # it says so itself when it is hung up
         if self.link.handshakes > 1:
             return True  # its client has connected again: what was under way to it went with the former connection
         if self.link.connected():
             self._missed_at = None
             return False
-        if not self.link.was_connected:
+        if not (self.link.was_connected or self.had_bell):
             return now - self.opened_at >= CONNECT_GRACE
         if self._missed_at is None:
             self._missed_at = now
@@ -49,9 +56,15 @@ class Session:
 
 
 class Sessions:
-    """All sessions, by worker's name."""
+    """All sessions, by worker's name. `bells` holds their bells; None: there are none.
 
-    def __init__(self) -> None:
+    Attributes:
+        promised: whether any worker so far was promised a rate.
+    """
+
+    def __init__(self, bells: Bells | None) -> None:
+        self._bells = bells
+        self.promised = False
         self._by_worker: dict[str, Session] = {}
         self._strangers = 0
 
@@ -66,14 +79,36 @@ class Sessions:
         """Enter a session; the worker must have none."""
         assert session.worker.name not in self._by_worker
         self._by_worker[session.worker.name] = session
+        self.promised = self.promised or session.worker.target_fps is not None
 
     def close(self, worker_name: str) -> Session | None:
-        """End a worker's session, if it has one, and close its link."""
+        """End a worker's session, if it has one, and close its link and its bell."""
         session = self._by_worker.pop(worker_name, None)
         if session is not None:
+            self.attach(session, None)
             self._strangers += session.link.strangers()
             session.link.close()
         return session
+
+    def attach(self, session: Session, bell: Bell | None) -> None:
+        """From now on frames in shared memory go by this bell; a former one is closed."""
+        if session.bell is not None and self._bells is not None:
+            self._bells.close(session.bell)
+        session.bell = bell
+        if bell is not None:
+            former = self._by_worker.get(bell.worker)
+            if former is not None and former is not session and former.bell is bell:
+                former.bell = None  # one bell serves one worker, so that its end is told of the right one
+            bell.worker = session.worker.name
+            session.had_bell = True
+
+    def hung_up(self, bell: Bell) -> None:
+        """A bell's worker has closed it. Whether the worker itself is gone, its link shows."""
+        session = self._by_worker.get(bell.worker)
+        if session is not None and session.bell is bell:
+            self.attach(session, None)
+        elif self._bells is not None:
+            self._bells.close(bell)
 
     def strangers(self) -> int:
         """Connections to links that failed to shake hands since the last call."""

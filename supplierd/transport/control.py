@@ -1,6 +1,6 @@
 """The control channel: a ROUTER that workers and monitors talk to. It moves bytes; what they say is not its matter."""
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import zmq
 
@@ -16,14 +16,21 @@ FAREWELL_MS: Final = 200
 """How long closing waits for the last words to be written."""
 
 
+class Channel(Protocol):
+    """What answers can be sent by."""
+
+    def send(self, peer: "Peer", message: bytes, /) -> None:
+        """Answer a peer; one that is gone, or does not read, is passed over."""
+
+
 class Peer(NamedTuple):
-    """Where an answer goes: a connection of one control channel.
+    """Where an answer goes: a connection of one control channel, or a bell.
 
     Attributes:
         user: the public key with which it came; None where no key is asked for.
     """
 
-    channel: "ControlChannel"
+    channel: Channel
     identity: bytes
     user: str | None = None
 

@@ -22,8 +22,8 @@ TCP_BUFFER_BYTES: Final = 64 * 1024
 TCP_DEAD_AFTER_MS: Final = 5_000
 """How long sent data may stay unacknowledged before the kernel gives a connection up."""
 ZAP_DOMAIN: Final = b"supplierd"
-DESCRIPTORS_PER_WORKER: Final = 8
-"""Its socket, listener, connection, monitor and control connection, with the event descriptors that libzmq adds."""
+DESCRIPTORS_PER_WORKER: Final = 9
+"""Its socket, listener, connection, monitor, control connection and bell, with what libzmq adds for its threads."""
 
 EVENTS_AT_ONCE: Final = 64
 """Events of connections that are read before the caller looks at something else: a flood makes them as fast as one can

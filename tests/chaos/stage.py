@@ -153,7 +153,7 @@ def unknown_files(runtime_dir: Path, links: int, owners: Collection[int]) -> lis
     for path in runtime_dir.iterdir():
         if path.name.startswith("w-"):
             sockets += 1
-        elif path.suffix != ".lock" and path.name not in ("inbox.sock", "control.sock", "arena"):
+        elif path.suffix != ".lock" and path.name not in ("inbox.sock", "control.sock", "bell.sock", "arena"):
             found.append(f"{path.name} is left")
     if sockets != links:
         found.append(f"{sockets} links for {links} workers")

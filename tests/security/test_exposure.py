@@ -22,7 +22,7 @@ def mode(path: Path) -> int:
 def test_sockets_are_0660_in_a_0750_directory(daemons: Callable[..., Daemon]) -> None:
     daemon = daemons().start()
     assert mode(daemon.runtime_dir) == 0o750
-    for name in ("inbox.sock", "control.sock"):
+    for name in ("inbox.sock", "control.sock", "bell.sock"):
         assert mode(daemon.runtime_dir / name) == 0o660
 
 
