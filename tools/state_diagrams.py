@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from supplierd_client.session import LOST_AFTER, FrameId, Session
+from supplierd_client.session import EXPECTING, LOST_AFTER, FrameId, Session
 from supplierd_client.session import State as SessionState
 
 from supplierd.core.worker import TRANSITIONS, Event
@@ -140,7 +140,7 @@ def _hear_sent_for_long(session: Session) -> None:
 def _newest(session: Session) -> None:
     _hear(session, control.Newest(session._number))
     if session.released:
-        session.take_held(3 * 10**8, 5.0, 0.0)
+        session.take_held(5.0, 0.0)
 
 
 def _welcome_awaited(session: Session) -> None:
@@ -154,12 +154,12 @@ def _suspicious(session: Session) -> None:
 
 
 def _useless(session: Session) -> None:
-    if session.expects_frame:
+    if session.state in EXPECTING:
         session.discard(_FRAME, "unreadable", 0.001, 0.0)
 
 
 def _no_arena(session: Session) -> None:
-    if session.expects_frame:
+    if session.state in EXPECTING:
         session.go_inline(_FRAME, "not_found", 0.001)
 
 
@@ -173,6 +173,7 @@ SESSION_EVENTS: Final[Mapping[str, Callable[[Session], object]]] = {
     "TAKENOVER": lambda s: _hear(s, control.TakenOver(_SESSION, "")),
     "REJOIN": lambda s: _hear(s, control.Rejoin(_SESSION, "")),
     "GOODBYE": lambda s: _hear(s, control.Goodbye("")),
+    "the bell ends": lambda s: s.hung_up(),
     "NEWEST": _newest,
     "WAIT, the frame is lost": _hear_sent_for_long,
     "no answer to RECHECK": lambda s: s.state is SessionState.CHECKING and s.to_send(LOST_AFTER),

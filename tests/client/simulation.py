@@ -159,7 +159,7 @@ class Process:
         if self._held is not None and session.released is not None:
             held, self._held = self._held, None
             age = now - held.captured
-            if session.released and session.take_held(round(held.captured * 1e9), age, now):
+            if session.released and session.take_held(age, now):
                 return self._hand(held, age)
         for pixels in self.pull.pipe.arrived() if self.pull else ():
             age = now - pixels.captured

@@ -3,7 +3,8 @@
 import random
 
 import pytest
-from supplierd_client.session import PACE_MARGIN, State, Verdict
+from supplierd_client.pace import PACE_MARGIN
+from supplierd_client.session import State, Verdict
 
 from supplierd.wire import control
 from tests.client.scripted import FRESH, INTERVAL, STALE, Scripted
@@ -17,7 +18,7 @@ def takes(scripted: Scripted, age: float, skip: int = 0) -> bool:
     recheck = scripted.sends()
     assert isinstance(recheck, control.Recheck)
     scripted.hears(control.Newest(recheck.number))
-    assert scripted.session.take_held(round(scripted.seq * INTERVAL * 1e9), age, scripted.now)
+    assert scripted.session.take_held(age, scripted.now)
     return False
 
 

@@ -113,7 +113,7 @@ def test_a_held_frame_that_became_too_old_while_it_was_held_is_refused() -> None
     scripted.sends()
     scripted.hears(control.Newest(4))
     assert scripted.session.released is True
-    assert not scripted.session.take_held(0, 1.1, scripted.now + 0.2)
+    assert not scripted.session.take_held(1.1, scripted.now + 0.2)
     demand = scripted.sends(after=0.2)
     assert demand.number == 5
     assert demand.settled.outcome == "expired"
@@ -129,7 +129,7 @@ def test_newest_releases_the_held_frame() -> None:
     assert scripted.session.released is None
     scripted.hears(control.Newest(4))
     assert scripted.session.released is True
-    assert scripted.session.take_held(0, STALE, scripted.now)
+    assert scripted.session.take_held(STALE, scripted.now)
     assert scripted.state is State.IDLE
     settled = scripted.asks().settled
     assert settled[:5] == (*held, "consumed", round(STALE * NS))

@@ -105,7 +105,6 @@ def test_a_frame_that_nobody_asked_for_is_dropped() -> None:
     for state in (J, I, E):
         scripted = in_state(state)
         assert scripted.gets() is Verdict.DROP
-        assert not scripted.session.expects_frame
 
 
 # --- joining ----------------------------------------------------------------------------------------------------------

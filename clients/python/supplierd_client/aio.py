@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from supplierd.notify import Notifier
+from supplierd_client.bell import Bell
 from supplierd_client.channel import Channel
 from supplierd_client.frame import Frame
 from supplierd_client.sockets import ProcessGuard, Source
@@ -73,7 +74,7 @@ class AsyncWorker:
             self._channel.ask(time.monotonic())
             self._notifier.ready()
             loop = asyncio.get_running_loop()
-            watched: list[Source] = []
+            watched: list[Source | Bell] = []
             over = False
             try:
                 while not self._closing:
@@ -99,7 +100,7 @@ class AsyncWorker:
                     loop.remove_reader(source.descriptor)
         return None
 
-    def _watch(self, loop: asyncio.AbstractEventLoop, watched: list[Source]) -> list[Source]:
+    def _watch(self, loop: asyncio.AbstractEventLoop, watched: list[Source | Bell]) -> list[Source | Bell]:
         """Have the loop watch the sockets that there are now."""
         sources = self._channel.sources
         for source in watched:
@@ -110,7 +111,7 @@ class AsyncWorker:
                 loop.add_reader(source.descriptor, self._signalled, source)
         return sources
 
-    def _signalled(self, source: Source) -> None:
+    def _signalled(self, source: Source | Bell) -> None:
         source.more = True
         self._something.set()
 

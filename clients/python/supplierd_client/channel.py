@@ -4,9 +4,10 @@ import logging
 import math
 import os
 import secrets
+import select
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,21 +17,23 @@ import supplierd
 from supplierd.arena import (
     ArenaReader,
     ArenaUnavailableError,
-    Descriptor,
     Reason,
     StaleDescriptorError,
     arena_directory,
 )
+from supplierd.wire import bell as wire_bell
 from supplierd.wire import control as wire_control
 from supplierd.wire import frame as wire
 from supplierd.wire.endpoints import machine_boot_id
 from supplierd.wire.errors import WireError
 from supplierd.wire.keys import client_keys
 from supplierd.wire.names import ANY_STREAM, check_name
-from supplierd_client.frame import Frame, age_of, inline_payload
+from supplierd_client.bell import Bell, HungUpError
+from supplierd_client.express import Express
+from supplierd_client.frame import Frame, Moment, age_now, age_of, inline_payload
 from supplierd_client.lane import ArenaAccess
-from supplierd_client.session import FrameId, Session, Verdict
-from supplierd_client.sockets import Reach, Source, connect, default_control, local_directory, reachable
+from supplierd_client.session import EXPECTING, Session, State, Verdict
+from supplierd_client.sockets import Reach, Source, connect, default_control, local_directory, reachable, reachable_bell
 
 LEAVE_WAIT_MS: Final = 100
 """How long closing waits for the last message to be written."""
@@ -38,6 +41,12 @@ WARN_EVERY: Final = 1.0
 """Seconds between two warnings that no frames can come."""
 PRUNE_EVERY: Final = 5.0
 """Seconds between two looks for arenas that were unlinked, whose memory lasts as long as they are open here."""
+
+BELL_TRIED: Final = 1.0
+"""Seconds that a bell must have lasted for the next session to have one again."""
+
+_JOINING: Final = State.JOINING
+_TAKE: Final = Verdict.TAKE
 
 log = logging.getLogger("supplierd_client")
 
@@ -52,6 +61,7 @@ class Channel:
         ask: the user wants a frame. Takes the time: seconds, monotonic.
         sources: what to wait for: when a source is readable, set its `more` and call `step`. There is nothing to wait
             for while a source has `more`. The list is another one when the sources are.
+        by_descriptor: whether they must be waited for by their descriptors.
     """
 
     def __init__(
@@ -95,26 +105,37 @@ class Channel:
         self._access = ArenaAccess(name, self.endpoint)
         self._session = Session(join, max_age, self._access.why_not)
         self.ask = self._session.ask
+        self._dtypes: dict[str, np.dtype[Any]] = {}
         self._pruned_at = time.monotonic()
-        self._held: tuple[Frame, wire.Header] | None = None
+        self._held: Frame | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._frames: Source | None = None
         self._frames_endpoint = ""
         self._warn_at = float("-inf")
         self._decode = wire.Decoder().decode
-        self._by_descriptor = by_descriptor
+        self._bell: Bell | None = None
+        self._bell_opened_at = float("-inf")
+        self._bell_warned = False
+        self._always_by_descriptor = self.by_descriptor = by_descriptor
         try:
             socket = connect(self._context, zmq.DEALER, self.endpoint, keys=self._keys)
         except ValueError:
             self._context.term()
             raise
         self._control = Source(socket, by_descriptor)
-        self.sources = [self._control]
+        self.sources: list[Source | Bell] = [self._control]
 
     @property
     def next_at(self) -> float:
         """When `step` must be called again, if nothing arrives before: seconds, monotonic."""
         return self._session.next_at
+
+    def express(self, poll: select.poll) -> Express | None:
+        """The short way to the next frame, as long as `sources` stay what they are; None where there is none."""
+        if self._bell is None or self._arenas is None:
+            return None
+        others = [source for source in self.sources if isinstance(source, Source)]
+        return Express(self._session, self._bell, self._arenas, others, poll)
 
     def step(self, now: float) -> Frame | None:
         """Do all that can be done without waiting; the frame to hand out, if there is one.
@@ -127,9 +148,11 @@ class Channel:
             self._speak(now)
         if self._control.more:
             self._listen()
+        if self._bell is not None and self._bell.more:
+            frame = self._heed(self._bell, now)
         if session.error is not None:
             raise session.error
-        if self._held is not None or (self._frames is not None and self._frames.more):
+        if frame is None and (self._held is not None or (self._frames is not None and self._frames.more)):
             frame = self._take(now)
         if session.endpoint != self._frames_endpoint:
             self._follow(session.endpoint)
@@ -139,8 +162,10 @@ class Channel:
         """Take leave and disconnect."""
         message = self._session.leave(time.monotonic())
         if message is not None:
-            self._control.send(message)
+            (self._bell or self._control).send(message)
         self._held = None
+        if self._bell is not None:
+            self._bell.close()
         if self._arenas is not None:
             self._arenas.close()
         if self._frames is not None:
@@ -157,10 +182,14 @@ class Channel:
             if now - self._pruned_at >= PRUNE_EVERY:
                 self._pruned_at = now
                 self._arenas.prune()
-        message = self._session.to_send(now)
+        bell = self._bell
+        message = self._session.to_send(now, short=bell is not None)
         if message is None:
             return
-        if self._control.send(message):
+        if bell is not None and self._session.state is not _JOINING:
+            if not bell.send(message):
+                self._session.unsent(now)  # if the daemon is gone, the bell says so next
+        elif self._control.send(message):
             self._reach.reached()
         else:
             self._session.unsent(now)
@@ -174,15 +203,49 @@ class Channel:
             except WireError:
                 continue  # a newer daemon may say what this client does not know
 
+    def _heed(self, bell: Bell, now: float) -> Frame | None:
+        """Take one packet from the bell; the frame to hand out, if it names one."""
+        try:
+            packet = bell.receive()
+            if packet is None:
+                return None
+            if packet[0] == wire_bell.FRAME_KIND or packet[0] == wire_bell.HEAD_KIND:
+                return self._arrived(*bell.hearer.frame(packet), None, now)
+            self._session.hear(bytes(packet), now)
+        except HungUpError:
+            self._session.hung_up()
+        except WireError:
+            pass  # as in `_listen`
+        return None
+
+    def _open_bell(self, now: float) -> None:
+        """Have demands and descriptors go by the daemon's bell, where it has one for us."""
+        welcome = self._session.welcome
+        if welcome is None or not welcome.bell or now - self._bell_opened_at < BELL_TRIED:
+            return
+        path = reachable_bell(welcome.bell, self.endpoint)
+        try:
+            self._bell = Bell(path)
+            self._bell_opened_at = now
+        except OSError as error:
+            if not self._bell_warned:
+                self._bell_warned = True
+                log.warning("frames come over ZeroMQ, which takes more CPU: %s: %s", path, error.strerror)
+
     def _follow(self, endpoint: str) -> None:
-        """Move the frame socket: an old one is closed first, so that nothing of an old session can arrive any more."""
+        """Move the frame socket and the bell: old ones are closed first, so that nothing of an old session can arrive
+        any more."""
         if self._frames is not None:
             self._frames.socket.close(linger=0)
             self._frames = None
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
         if endpoint:
             target = reachable(endpoint, self.endpoint)
             try:
-                self._frames = Source(connect(self._context, zmq.PULL, target, keys=self._keys), self._by_descriptor)
+                self._frames = Source(connect(self._context, zmq.PULL, target, keys=self._keys), True)
+                self._open_bell(time.monotonic())
             except ValueError as error:
                 log.warning("no frames can come: %s", error)
             except zmq.ZMQError as error:  # out of descriptors: tried again at the next step, as a demand is repeated
@@ -192,34 +255,51 @@ class Channel:
                     log.warning("no frames can come yet: %s", error.strerror)
                 endpoint = ""
         self._frames_endpoint = endpoint
-        self.sources = [self._control] if self._frames is None else [self._control, self._frames]
+        self.by_descriptor = self._always_by_descriptor or self._bell is not None
+        self.sources = [self._control]
+        if self._frames is not None:
+            self.sources.append(self._frames)
+            self._frames.by_descriptor = self.by_descriptor
+        if self._bell is not None:
+            self.sources.append(self._bell)
+        self._control.by_descriptor, self._control.more = self.by_descriptor, True
 
     def _take(self, now: float) -> Frame | None:
         """The frame to hand out: the one that was held back, or one that has arrived."""
         session, held = self._session, self._held
         if held is not None and session.released is not None:
             self._held = None
-            frame, header = held
-            frame.age = age_of(header)
-            if session.released and session.take_held(header.captured_mono, frame.age, now):
-                return frame
+            held.age = age_now(held)
+            if session.released and session.take_held(held.age, now):
+                return held
         while self._frames is not None and self._frames.more and (message := self._frames.receive()) is not None:
-            arrived = self._arrived(message.buffer, now)
-            if arrived is not None:
-                return arrived
+            try:
+                header = self._decode(message.buffer)
+            except WireError:
+                continue  # not of this daemon's making; the open demand is repeated
+            moment = (header.seq, header.captured_wall, header.captured_mono)
+            frame = self._arrived(header, moment, header.arena, message.buffer, now)
+            if frame is not None:
+                return frame
         return None
 
-    def _arrived(self, message: memoryview, now: float) -> Frame | None:
-        try:
-            header = self._decode(message)
-        except WireError:
-            return None  # not of this daemon's making; the open demand is repeated
-        identity, age = FrameId(header.stream, header.epoch, header.seq), age_of(header)
+    def _arrived(
+        self,
+        header: wire.Header,
+        moment: Moment,
+        slot: wire_bell.Place | None,
+        message: memoryview | None,
+        now: float,
+    ) -> Frame | None:
+        """A frame has come: in this slot, or in this message. The header may be that of another one of its run, but for
+        what is given here."""
+        seq, wall, mono = moment
+        identity, age = (header.stream, header.epoch, seq), age_of(header.boot, wall, mono)
         self._held = None
-        if not self._session.expects_frame:
+        if self._session.state not in EXPECTING:
             return None
         try:
-            frame = Frame(header, self._payload(header, message), age)
+            array = inline_payload(message, header) if slot is None and message else self._shared(header, slot)
         except StaleDescriptorError:
             self._session.discard(identity, "stale_descriptor", age, now)
             return None
@@ -227,22 +307,25 @@ class Channel:
             self._access.warn(error)
             self._session.go_inline(identity, error.reason.value, age)
             return None
-        except TypeError:  # a number type that this machine's NumPy has not
+        except (TypeError, ValueError):  # a number type that this machine's NumPy has not, a size that is not its own
             self._session.discard(identity, "unreadable", age, now)
             return None
-        verdict = self._session.arrived(identity, header.captured_mono, age, now)
+        verdict = self._session.arrived(identity, mono, age, now)
+        if verdict is _TAKE:
+            return Frame(header, moment, array, age)
         if verdict is Verdict.HOLD:
-            self._held = frame, header
-        return frame if verdict is Verdict.TAKE else None
+            self._held = Frame(header, moment, array, age)
+        return None
 
-    def _payload(self, header: wire.Header, message: memoryview) -> npt.NDArray[np.uint8]:
-        """The frame's bytes, in the message or in a slot that is held from now on.
+    def _shared(self, header: wire.Header, slot: wire_bell.Place | None) -> npt.NDArray[Any]:
+        """The frame in a slot that is held from now on.
 
         Raises:
-            StaleDescriptorError, ArenaUnavailableError: they cannot be had.
+            StaleDescriptorError, ArenaUnavailableError, ValueError, TypeError: it cannot be had.
         """
-        if header.arena is None:
-            return inline_payload(message, header)
-        if self._arenas is None:
+        if self._arenas is None or slot is None:
             raise ArenaUnavailableError(Reason.NOT_FOUND, "the daemon sent a descriptor over a network")
-        return self._arenas.frame(Descriptor(*header.arena))
+        dtype = self._dtypes.get(header.dtype)
+        if dtype is None:
+            dtype = self._dtypes[header.dtype] = np.dtype(header.dtype or np.uint8)
+        return self._arenas.array(slot, dtype, header.shape or slot[4:])

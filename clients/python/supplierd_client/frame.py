@@ -13,16 +13,22 @@ from supplierd.wire.endpoints import machine_boot_id
 ELEMENT_ALIGNMENT: Final = 8
 """Bytes. ZeroMQ puts messages over 8 KiB at a multiple of it, smaller ones anywhere in its receive buffer."""
 
-_BYTE: Final = "|u1"
+Moment = tuple[int, int, int]
+"""A frame's seq, and its capture time as wire.Header has it: captured_wall and captured_mono."""
 _BOOT = machine_boot_id()
 
 
-def age_of(header: wire.Header) -> float:
+def age_of(boot: bytes, captured_wall: int, captured_mono: int) -> float:
     """Seconds since a frame's capture: by CLOCK_MONOTONIC where it was captured on this machine since its last boot,
     else by the wall clocks, whose difference between the machines is then part of the result."""
-    if header.boot == _BOOT:
-        return (time.monotonic_ns() - header.captured_mono) / 1e9
-    return (time.time_ns() - header.captured_wall) / 1e9
+    if boot == _BOOT:
+        return (time.monotonic_ns() - captured_mono) / 1e9
+    return (time.time_ns() - captured_wall) / 1e9
+
+
+def is_ours(boot: bytes) -> bool:
+    """Whether a time of this boot's CLOCK_MONOTONIC can be held against ours."""
+    return boot == _BOOT
 
 
 class Frame:
@@ -45,30 +51,29 @@ class Frame:
     lives. A worker that keeps many frames keeps their slots: `supplierd stats` shows how many each one holds.
     """
 
-    __slots__ = ("_bytes", "_header", "age", "array")
+    __slots__ = ("_captured_mono", "_captured_wall", "_header", "age", "array", "seq")
 
-    def __init__(self, header: wire.Header, array: npt.NDArray[np.uint8], age: float) -> None:
-        self._header = header
+    def __init__(
+        self,
+        header: wire.Header,
+        moment: Moment,
+        array: npt.NDArray[Any],
+        age: float,
+    ) -> None:
+        self._header = header  # of this frame, or of another of its run, but for what is given here
+        self.seq, self._captured_wall, self._captured_mono = moment
         self.age = age
-        self._bytes = array
-        self.array: npt.NDArray[Any] = array
-        if header.shape:
-            self.array = (array if header.dtype == _BYTE else array.view(header.dtype)).reshape(header.shape)
+        self.array = array
 
     @property
     def data(self) -> memoryview:
         """The bytes."""
-        return self._bytes.data
+        return self.array.reshape(-1).view(np.uint8).data
 
     @property
     def stream(self) -> str:
         """Name of its stream."""
         return self._header.stream
-
-    @property
-    def seq(self) -> int:
-        """Its number."""
-        return self._header.seq
 
     @property
     def epoch(self) -> int:
@@ -83,7 +88,7 @@ class Frame:
     @property
     def captured_at(self) -> float:
         """Capture time, Unix seconds."""
-        return self._header.captured_wall / 1e9
+        return self._captured_wall / 1e9
 
     @property
     def same_clock(self) -> bool:
@@ -97,7 +102,7 @@ class Frame:
 
     def release(self) -> None:
         """Let go of the frame now; `array` and `data` become empty. What other arrays still view stays as it is."""
-        self.array = self._bytes = np.empty(0, np.uint8)
+        self.array = np.empty(0, np.uint8)
         self.array.flags.writeable = False
 
     def __repr__(self) -> str:
@@ -107,9 +112,14 @@ class Frame:
         )
 
 
-def inline_payload(message: memoryview, header: wire.Header) -> npt.NDArray[np.uint8]:
-    """The payload that follows the header in a message, as a read-only view; a small one may be a copy."""
+def age_now(frame: Frame) -> float:
+    """How old a frame is that was held back."""
+    return age_of(frame._header.boot, frame._captured_wall, frame._captured_mono)
+
+
+def inline_payload(message: memoryview, header: wire.Header) -> npt.NDArray[Any]:
+    """The payload that follows the header in a message, as a read-only array; a small one may be a copy."""
     array = np.frombuffer(message.toreadonly(), np.uint8, header.payload_size, header.payload_offset)
     if header.encoding == wire.RAW and array.ctypes.data % ELEMENT_ALIGNMENT:
-        return np.frombuffer(array.tobytes(), np.uint8)
-    return array
+        array = np.frombuffer(array.tobytes(), np.uint8)
+    return array.view(header.dtype).reshape(header.shape) if header.shape else array

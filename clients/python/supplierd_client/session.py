@@ -9,13 +9,14 @@ A frame that is older than its stream's pace explains may have waited in a socke
 session then asks once whether a newer one exists (CHECKING) before it hands it out.
 """
 
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from supplierd.wire import control
+from supplierd.wire import bell, control
 from supplierd_client.errors import ClientError, RefusedError, TakenOverError
+from supplierd_client.pace import Pace
 
 RETRY_UNSENT: Final = 0.05
 """Seconds until a message that found no connection is tried again."""
@@ -25,11 +26,6 @@ LOST_AFTER: Final = 2.0
 """Seconds after which a frame that was sent, and did not come, is given up at least. Doubled each time that one is, and
 twice what the last one took: a link that needs longer than this for one frame still gets all of them through."""
 LOST_AFTER_MAX: Final = 64.0
-PACE_MARGIN: Final = 0.020
-"""Seconds by which a frame may exceed its stream's interval: scheduling on a busy machine."""
-PACE_WEIGHT: Final = 0.125
-"""Weight of the newest age in the moving average; with DEVIATIONS, as TCP estimates its round trip (RFC 6298)."""
-DEVIATIONS: Final = 4
 
 
 class State(StrEnum):
@@ -50,40 +46,25 @@ class Verdict(StrEnum):
     DROP = "drop"  # forget it
 
 
+# Looking up a member of an enumeration goes through its metaclass: once is enough for what is asked at each frame.
+_IDLE: Final = State.IDLE
+_ASKING: Final = State.ASKING
+_CHECKING: Final = State.CHECKING
+_TAKE: Final = Verdict.TAKE
+_pack: Final = bell.DEMAND.pack
+_SHORT: Final = bell.DEMAND_KIND
+_OUTCOMES: Final = bell.OUTCOME_NUMBERS
+EXPECTING: Final = (State.ASKING, State.CHECKING)
+"""The states in which a frame that arrives may be handed out."""
+_NEVER: Final = float("inf")
+
+
 class FrameId(NamedTuple):
     """What names a frame to the daemon."""
 
     stream: str
     epoch: int
     seq: int
-
-
-@dataclass(slots=True)
-class _Pace:
-    """What is known of one stream: its interval, and how old its frames use to be on arrival."""
-
-    epoch: int
-    seq: int
-    captured: int
-    interval: float = 0.0
-    age: float = 0.0
-    deviation: float = 0.0
-
-    def suspects(self, age: float) -> bool:
-        """Whether a frame of this age must have waited somewhere."""
-        return (
-            self.interval > 0.0 and age > self.interval + PACE_MARGIN and age > self.age + DEVIATIONS * self.deviation
-        )
-
-    def learn(self, identity: FrameId, captured: int, age: float) -> None:
-        """A frame was handed out: `captured` in ns of its publisher's clock, `age` in seconds."""
-        if identity.epoch == self.epoch and identity.seq > self.seq:
-            self.interval = (captured - self.captured) / (identity.seq - self.seq) / 1e9
-        self.epoch, self.seq, self.captured = identity.epoch, identity.seq, captured
-        if not self.deviation:
-            self.age, self.deviation = age, abs(age) / 2
-        self.deviation += (abs(age - self.age) - self.deviation) * PACE_WEIGHT * 2
-        self.age += (age - self.age) * PACE_WEIGHT
 
 
 class Session:
@@ -110,15 +91,21 @@ class Session:
         self._inline_reason = inline_reason
         self._cannot_read = ""  # what was found when an arena could not be read after all
         self._asked = False  # the user wants a frame
+        self._session = 0
         self._number = 0
         self._attempt = 0
-        self._settled: control.Settled | None = None  # the report on the last frame, until a demand has brought it
-        self._handed_at = 0.0  # when that frame was handed out, if it was
-        self._held: FrameId | None = None
+        self._last: tuple[str, int, int] | None = None  # the last frame, a FrameId; None: there was none
+        self._outcome = ""  # what became of it
+        self._age = 0  # ns, when that was decided
+        self._processing = 0  # ns, from hand-over to the next demand
+        self._handed_at = 0.0  # when it was handed out, if it was and no demand has followed
+        self._held: tuple[str, int, int] | None = None
         self._held_age = 0.0
+        self._held_captured = 0
         self._under_way_since: float | None = None
         self._lost_after = LOST_AFTER
-        self._paces: dict[str, _Pace] = {}
+        self._repeat_after = REPEAT_AFTER
+        self._paces: dict[str, Pace] = {}
         self._restart()
 
     # --- what the user wants ------------------------------------------------------------------------------------------
@@ -126,31 +113,59 @@ class Session:
     def ask(self, now: float) -> None:
         """The user wants a frame."""
         self._asked = True
-        self._finish_processing(now)
-        if self.state is State.IDLE:
+        if self._handed_at:
+            self._processing = round((now - self._handed_at) * 1e9)
+            self._handed_at = 0.0
+        if self.state is _IDLE:
             self._demand(now)
 
     def leave(self, now: float) -> bytes | None:
         """The worker closes: the last message, if the daemon knows the session. The session ends."""
         message = None
         if self.welcome is not None and self.state is not State.ENDED:
-            self._finish_processing(now)
+            if self._handed_at:
+                self._processing = round((now - self._handed_at) * 1e9)
             if self._held is not None:
-                self._settled = control.Settled(*self._held, "closed", round(self._held_age * 1e9))
-            message = control.encode(control.Leave(self.welcome.session, self._settled))
+                self._settle(self._held, "closed", self._held_age)
+            message = control.encode(control.Leave(self.welcome.session, self._report()))
         self.state = State.ENDED
         return message
 
+    def begin(self, now: float, leases: int) -> bytes | None:
+        """`ask` and `to_send` in one, for a session that goes over a bell and has had a frame: the demand in its short
+        form. None, and nothing has changed, where things are not as simple."""
+        if self.state is not _IDLE or self._last is None:
+            return None
+        if self._handed_at:
+            self._processing = round((now - self._handed_at) * 1e9)
+            self._handed_at = 0.0
+        self._asked = True
+        self._under_way_since = None
+        self.state = _ASKING
+        self.next_at = now + self._repeat_after
+        self._number = number = self._number + 1
+        _, epoch, seq = self._last
+        try:
+            return _pack(
+                _SHORT, _OUTCOMES[self._outcome], leases, self._session, number, epoch, seq, self._age, self._processing
+            )
+        except struct.error:  # a time that no 64 bits can hold
+            report = (*self._last, self._outcome, self._age, self._processing)
+            return bell.encode_demand(self._session, number, report, leases)
+
     # --- control ------------------------------------------------------------------------------------------------------
 
-    def to_send(self, now: float) -> bytes | None:
-        """The message that is due, if one is."""
+    def to_send(self, now: float, short: bool = False) -> bytes | None:
+        """The message that is due, if one is; a demand in its short form, where wanted."""
         if now < self.next_at:
             return None
+        if self.state is _ASKING and self.welcome is not None:
+            self.next_at = now + self._repeat_after
+            if not short:
+                return control.encode_demand(self.welcome.session, self._number, self._report(), self.leases)
+            report = None if self._last is None else (*self._last, self._outcome, self._age, self._processing)
+            return bell.encode_demand(self.welcome.session, self._number, report, self.leases)
         self.next_at = now + REPEAT_AFTER
-        if self.state is State.ASKING and self.welcome is not None:
-            self.next_at = now + max(self.welcome.repeat_after, RETRY_UNSENT)
-            return control.encode_demand(self.welcome.session, self._number, self._settled, self.leases)
         match self.state:
             case State.JOINING:
                 return control.encode(self._join_message())
@@ -164,6 +179,11 @@ class Session:
                 return control.encode(self._join_message())
         self.next_at = float("inf")
         return None
+
+    def hung_up(self) -> None:
+        """The daemon has ended the connection that the session goes over: so it has ended the session."""
+        if self.state not in (State.JOINING, State.ENDED):
+            self._restart()
 
     def unsent(self, now: float) -> None:
         """The message that `to_send` gave found no connection."""
@@ -204,7 +224,7 @@ class Session:
 
     # --- frames -------------------------------------------------------------------------------------------------------
 
-    def arrived(self, identity: FrameId, captured: int, age: float, now: float) -> Verdict:
+    def arrived(self, identity: tuple[str, int, int], captured: int, age: float, now: float) -> Verdict:
         """A frame arrived on the current endpoint.
 
         Args:
@@ -213,79 +233,100 @@ class Session:
             age: seconds since then.
             now: seconds, monotonic.
         """
-        checked = self.state is State.CHECKING
-        if not self.expects_frame:
+        if self.take(identity, captured, age, now):
+            return _TAKE
+        if self.state not in EXPECTING:
             return Verdict.DROP
-        took = 0.0 if self._under_way_since is None else now - self._under_way_since
-        self._lost_after = min(max(LOST_AFTER, 2 * took), LOST_AFTER_MAX)
-        self._under_way_since = None
+        self._lost_after = LOST_AFTER
+        if self._under_way_since is not None:
+            self._lost_after = min(max(LOST_AFTER, 2 * (now - self._under_way_since)), LOST_AFTER_MAX)
+            self._under_way_since = None
         if self._max_age is not None and age > self._max_age:
             self.discard(identity, "expired", age, now)
             return Verdict.DROP
-        pace = self._paces.setdefault(identity.stream, _Pace(identity.epoch, identity.seq, captured))
-        if not checked and pace.suspects(age):
+        stream, epoch, seq = identity
+        pace = self._paces.get(stream)
+        if pace is None:
+            pace = self._paces[stream] = Pace(epoch, seq, captured)
+        if self.state is not _CHECKING and pace.suspects(age):
             self.state = State.CHECKING
-            self._held, self._held_age = identity, age
+            self._held, self._held_age, self._held_captured = identity, age, captured
             self.released = None
             self.next_at = now
             return Verdict.HOLD
         self._hand_out(identity, age, now)
-        pace.learn(identity, captured, age)
-        return Verdict.TAKE
+        pace.learn(epoch, seq, captured, age)
+        return _TAKE
 
-    def discard(self, identity: FrameId, outcome: str, age: float, now: float) -> None:
+    def take(self, identity: tuple[str, int, int], captured: int, age: float, now: float) -> bool:
+        """`arrived`, for a frame that is just what was asked for: it is to be handed out. False, and nothing has
+        changed, where things are not as simple."""
+        stream, epoch, seq = identity
+        pace = self._paces.get(stream)
+        if (
+            self.state is not _ASKING or self._under_way_since is not None or pace is None or pace.suspects(age)
+            or (self._max_age is not None and age > self._max_age)
+        ):  # fmt: skip
+            return False
+        self._lost_after = LOST_AFTER
+        self._hand_out(identity, age, now)
+        pace.learn(epoch, seq, captured, age)
+        return True
+
+    def discard(self, identity: tuple[str, int, int], outcome: str, age: float, now: float) -> None:
         """A frame cannot be handed out; ask for the next at once."""
         self._held, self.released = None, None
-        self._settled = control.Settled(*identity, outcome, round(age * 1e9))
-        self._handed_at = 0.0
+        self._settle(identity, outcome, age)
         self._demand(now)
 
-    @property
-    def expects_frame(self) -> bool:
-        """Whether a frame that arrives now may be handed out."""
-        return self.state in (State.ASKING, State.CHECKING)
-
-    def go_inline(self, identity: FrameId, reason: str, age: float) -> None:
+    def go_inline(self, identity: tuple[str, int, int], reason: str, age: float) -> None:
         """An arena cannot be read after all: ask for a session in which payloads come inline."""
         self._cannot_read = reason
-        self._settled = control.Settled(*identity, "unreadable", round(age * 1e9))
-        self._handed_at = 0.0
+        self._settle(identity, "unreadable", age)
         self._restart()
 
-    def take_held(self, captured: int, age: float, now: float) -> bool:
+    def take_held(self, age: float, now: float) -> bool:
         """The held frame is handed out after all, unless it has become too old meanwhile. Arguments as of `arrived`."""
         held = self._held
         assert held is not None
         if self._max_age is not None and age > self._max_age:
             self.discard(held, "expired", age, now)
             return False
-        self._paces[held.stream].learn(held, captured, age)
+        stream, epoch, seq = held
+        self._paces[stream].learn(epoch, seq, self._held_captured, age)
         self._hand_out(held, age, now)
         return True
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _hand_out(self, identity: FrameId, age: float, now: float) -> None:
-        self._settled = control.Settled(*identity, "consumed", round(max(age, 0.0) * 1e9))
+    def _hand_out(self, identity: tuple[str, int, int], age: float, now: float) -> None:
+        self._last, self._outcome, self._processing = identity, "consumed", 0
+        self._age = round(age * 1e9) if age > 0.0 else 0
         self._handed_at = now
-        self._held, self.released = None, None
+        self._held = self.released = None
         self._asked = False
-        self.state = State.IDLE
-        self.next_at = float("inf")
+        self.state = _IDLE
+        self.next_at = _NEVER
+
+    def _settle(self, identity: tuple[str, int, int], outcome: str, age: float) -> None:
+        """A frame was not handed out, for this reason."""
+        self._last, self._outcome, self._age = identity, outcome, round(age * 1e9)
+        self._processing, self._handed_at = 0, 0.0
+
+    def _report(self) -> control.Settled | None:
+        """The report on the last frame."""
+        return None if self._last is None else control.Settled(*self._last, self._outcome, self._age, self._processing)
 
     def _demand(self, now: float) -> None:
         self._number += 1
         self._under_way_since = None
-        self.state = State.ASKING
+        self.state = _ASKING
         self.next_at = now
-
-    def _finish_processing(self, now: float) -> None:
-        if self._handed_at and self._settled is not None:
-            self._settled = control.Settled(*self._settled[:-1], processing=round((now - self._handed_at) * 1e9))
-            self._handed_at = 0.0
 
     def _welcomed(self, message: control.Welcome, now: float) -> None:
         self.welcome = message
+        self._session = message.session
+        self._repeat_after = max(message.repeat_after, RETRY_UNSENT)
         self.endpoint = message.endpoint
         self.state = State.IDLE
         self.next_at = float("inf")
@@ -330,7 +371,7 @@ class Session:
             boot=join.boot,
             pid=join.pid,
             arena=self._cannot_read or self._inline_reason(),
-            settled=self._settled,
+            settled=self._report(),
         )
 
     def _end(self, error: ClientError) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import weakref
 from pathlib import Path
 from typing import Final
 
@@ -119,22 +120,23 @@ class Source:
         by_descriptor: whether it is the descriptor that is waited for.
 
     Attributes:
+        by_descriptor: the same; it may be changed, with `more` set.
         descriptor: becomes readable when something may have arrived.
         more: whether something may be there.
     """
 
-    __slots__ = ("_by_descriptor", "_events", "_receive", "_send", "descriptor", "more", "socket")
+    __slots__ = ("_events", "_receive", "_send", "by_descriptor", "descriptor", "more", "socket")
 
     def __init__(self, socket: "zmq.Socket[bytes]", by_descriptor: bool) -> None:
         self.socket = socket
         self.descriptor = int(socket.get(zmq.FD))
         self.more = True
-        self._by_descriptor = by_descriptor
+        self.by_descriptor = by_descriptor
         self._events, self._receive, self._send = socket.get, socket.recv, socket.send  # looked up once: it is slow
 
     def receive(self) -> zmq.Frame | None:
         """The next message; None where nothing is left."""
-        if not self._by_descriptor:
+        if not self.by_descriptor:
             self.more = False
         elif not int(self._events(zmq.EVENTS)) & _POLLIN:  # costs less than the exception of a receive in vain
             self.more = False
@@ -175,27 +177,44 @@ def reachable(endpoint: str, control: str) -> str:
     return endpoint.replace("tcp://*", control.rpartition(":")[0], 1)
 
 
+def reachable_bell(path: str, control: str) -> str:
+    """The same for the path of a daemon's bells."""
+    return reachable(f"ipc://{path}", control).removeprefix("ipc://")
+
+
 def local_directory(endpoint: str) -> Path | None:
     """The directory of an ipc endpoint; None for another transport."""
     return Path(endpoint.removeprefix("ipc://")).parent if endpoint.startswith("ipc://") else None
 
 
 class ProcessGuard:
-    """Remembers the process that made an object: ZeroMQ's sockets do not survive a fork."""
+    """Remembers the process that made an object: ZeroMQ's sockets do not survive a fork.
+
+    Attributes:
+        forked: whether this is another process.
+    """
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._pid = os.getpid()
-
-    @property
-    def forked(self) -> bool:
-        """Whether this is another process."""
-        return os.getpid() != self._pid
+        self.forked = False
+        _GUARDS.add(self)
 
     def check(self) -> None:
         """Raise ForkedError in a forked child."""
-        if os.getpid() != self._pid:
+        if self.forked:
             raise ForkedError(
                 f"this {self._what} belongs to process {self._pid}, and this is its forked child {os.getpid()}: "
                 f'create a {self._what} in the child, or start it with multiprocessing\'s "spawn" method'
             )
+
+
+_GUARDS: weakref.WeakSet[ProcessGuard] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for guard in list(_GUARDS):
+        guard.forked = True
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -6,6 +6,7 @@ from another thread wakes the reader through an event descriptor, and closes the
 
 import math
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,14 +17,17 @@ from typing import Any, Final, Self
 import zmq
 
 from supplierd.notify import Notifier
+from supplierd_client.bell import Bell
 from supplierd_client.channel import Channel
+from supplierd_client.express import LONGEST_WAIT, Express
 from supplierd_client.frame import Frame
 from supplierd_client.sockets import ProcessGuard, Source
 
 _NEVER: Final = float("inf")
 _POLLIN: Final = int(zmq.POLLIN)
-_LONGEST_WAIT: Final = (1 << 31) - 1
-"""Milliseconds, as a C int has room for."""
+GENERAL_EVERY: Final = 2.0
+"""Seconds between two reads that look at everything, though nothing called for it: arenas that were unlinked, the
+service manager, ZeroMQ's sockets."""
 
 
 class Worker:
@@ -71,8 +75,12 @@ class Worker:
         self._closing = False
         self._reader = self._closer = 0  # the threads that are in `read` and in `close`
         self._notifier = Notifier()
-        self._sources: list[Source] = []  # those that `_awaited` has the sockets of
+        self._sources: list[Source | Bell] = []  # those that are waited for, by `_poll` or by `_awaited`
+        self._poll: select.poll | None = None
+        self._by_descriptor: dict[int, Source | Bell] = {}
         self._awaited: list[Any] = []
+        self._express: Express | None = None
+        self._express_until = _NEVER  # then everything must be looked at, whatever happens
         self._channel = Channel(
             name,
             streams,
@@ -100,20 +108,31 @@ class Worker:
             TakenOverError: another worker has joined under this name.
             ForkedError: called in a forked child.
         """
-        self._guard.check()
-        deadline = _NEVER if timeout is None else time.monotonic() + timeout
+        if self._guard.forked:
+            self._guard.check()
+        now = time.monotonic()
+        deadline = _NEVER if timeout is None else now + timeout
         if not self._lock.acquire(timeout=-1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)):
             return None  # another thread has been reading all the time
         try:
             self._reader = threading.get_ident()
-            return None if self._closing else self._read(deadline)
+            if self._closing:
+                return None
+            if now < self._express_until and self._express is not None and self._sources is self._channel.sources:
+                frame = self._express.frame(now, min(deadline, self._express_until))
+                if frame is not None:
+                    return frame
+                for source in self._sources:
+                    source.more = True
+            return self._read(deadline)
         finally:
             self._reader = 0
-            if self._closer == threading.get_ident():
+            if self._closer and self._closer == threading.get_ident():
                 self._shut()
             self._lock.release()
 
     def _read(self, deadline: float) -> Frame | None:
+        """Look at everything, and wait for whatever comes."""
         channel, notifier = self._channel, self._notifier
         now = time.monotonic()
         channel.ask(now)
@@ -125,6 +144,7 @@ class Worker:
             if now >= notifier.next_at:
                 notifier.alive(now)
             if frame is not None or over:
+                self._express_until = min(now + GENERAL_EVERY, notifier.next_at)
                 return frame
             self._wait(min(channel.next_at, notifier.next_at, deadline), now)
             now = time.monotonic()
@@ -135,15 +155,36 @@ class Worker:
         """Until something arrives, this worker is closed, or the time has come."""
         sources = self._channel.sources
         if sources is not self._sources:
-            self._sources = sources
-            self._awaited = [(self._wake, _POLLIN), *((source.socket, _POLLIN) for source in sources)]
+            self._prepare(sources)
         milliseconds = -1 if until == _NEVER else 0
         if now < until < _NEVER:
-            milliseconds = min(math.ceil((until - now) * 1e3), _LONGEST_WAIT)
-        for readable, _ in zmq.zmq_poll(self._awaited, milliseconds):
+            milliseconds = min(math.ceil((until - now) * 1e3), LONGEST_WAIT)
+        if self._poll is None:
+            for readable, _ in zmq.zmq_poll(self._awaited, milliseconds):
+                for source in sources:
+                    if isinstance(source, Source) and source.socket is readable:
+                        source.more = True
+            return
+        signalled = self._poll.poll(milliseconds)
+        for descriptor, _ in signalled:
+            if descriptor != self._wake:
+                self._by_descriptor[descriptor].more = True
+        if not signalled:  # a send may have swallowed what a descriptor had to tell
             for source in sources:
-                if source.socket is readable:
-                    source.more = True
+                source.more = True
+
+    def _prepare(self, sources: list[Source | Bell]) -> None:
+        """Be ready to wait for these. ZeroMQ's sockets by zmq_poll, which costs least where frames come over them; with
+        a bell by their descriptors, which nearly never tell of anything then."""
+        self._sources, self._poll, self._express = sources, None, None
+        if self._channel.by_descriptor:
+            self._by_descriptor = {source.descriptor: source for source in sources}
+            poll = self._poll = select.poll()
+            for descriptor in (self._wake, *self._by_descriptor):
+                poll.register(descriptor, select.POLLIN)
+            self._express = self._channel.express(poll)
+        else:
+            self._awaited = [(self._wake, _POLLIN), *((s.socket, _POLLIN) for s in sources if isinstance(s, Source))]
 
     @property
     def closed(self) -> bool:

@@ -1,0 +1,87 @@
+"""The worker's end of a bell: a socket over which a daemon on this machine is asked for frames, and names them.
+
+See supplierd.wire.bell for what is said over it.
+"""
+
+import socket
+from typing import Final
+
+from supplierd.wire.bell import MAX_PACKET, Hearer
+
+NEVER_WAIT: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+
+
+class HungUpError(Exception):
+    """The daemon has ended the connection."""
+
+
+class Bell:
+    """A connection to a daemon's bells. It never waits.
+
+    Args:
+        path: of their socket.
+
+    Attributes:
+        descriptor: readable when something is there, or the connection has ended.
+        more: whether something may be there.
+        hearer: reads the packets that name frames.
+        buffer: for packets.
+        receive_into, write: the socket's own.
+
+    Raises:
+        OSError: there is none, or it has too much to do.
+    """
+
+    __slots__ = ("_left", "_socket", "buffer", "descriptor", "hearer", "more", "receive_into", "write")
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._socket.setblocking(False)
+            self._socket.connect(path)
+        except OSError:
+            self._socket.close()
+            raise
+        self.descriptor = self._socket.fileno()
+        self.more = True
+        self.hearer = Hearer()
+        self._left = 0  # bytes of a packet that was put back
+        self.buffer = memoryview(bytearray(MAX_PACKET))
+        self.receive_into, self.write = self._socket.recv_into, self._socket.send
+
+    def receive(self) -> memoryview | None:
+        """The next packet, which lasts until the next call; None where there is none.
+
+        Raises:
+            HungUpError: there will be none.
+        """
+        self.more = False  # whoever waits is told again of what is left
+        size, self._left = self._left, 0
+        try:
+            size = size or self.receive_into(self.buffer)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:  # said once, before what was sent, by an end that left something unread
+            self.more = True
+            return None
+        except OSError as error:
+            raise HungUpError from error
+        if not size:
+            raise HungUpError
+        return self.buffer[:size]
+
+    def put_back(self, size: int) -> None:
+        """The packet in `buffer` is the next one again."""
+        self._left, self.more = size, True
+
+    def send(self, packet: bytes) -> bool:
+        """Send a packet; False where the daemon does not read, or is gone."""
+        try:
+            self.write(packet, NEVER_WAIT)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End the connection; what was sent arrives."""
+        self._socket.close()

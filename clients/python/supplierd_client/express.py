@@ -1,0 +1,107 @@
+"""The shortest way from a demand to its frame: by a bell, where nothing is out of the ordinary.
+
+A worker that waits for its next frame has been off the processor for most of a frame's interval, and all that it
+touches comes from memory: what a frame costs is how much code and data that is. So what happens with nearly every frame
+is one function here, and whatever is unusual is left to `Channel.step`, which finds everything as if nobody had looked.
+"""
+
+import math
+import select
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from supplierd.arena import ArenaError, ArenaReader
+from supplierd.wire.bell import FRAME, FRAME_KIND
+from supplierd.wire.frame import Header
+from supplierd_client.bell import NEVER_WAIT, Bell
+from supplierd_client.frame import Frame, is_ours
+from supplierd_client.session import Session
+from supplierd_client.sockets import Source
+
+LONGEST_WAIT: Final = (1 << 31) - 1
+"""Milliseconds, as a C int has room for."""
+_Head = tuple[Header, str, "np.dtype[Any]", tuple[int, ...], bool]
+"""What the frames of one head have in common: header, arena, dtype and shape, and whether their clock is ours."""
+
+
+class Express:
+    """One worker's.
+
+    Args:
+        session, bell, arenas: of its channel.
+        others: the sources that frames or messages may come by, too.
+        poll: waits for the bell, and for everything else that the worker is woken by.
+    """
+
+    __slots__ = ("_arenas", "_bell", "_expected", "_heads", "_others", "_poll", "_receive", "_send", "_session")
+
+    def __init__(
+        self, session: Session, bell: Bell, arenas: ArenaReader, others: Sequence[Source], poll: select.poll
+    ) -> None:
+        self._session = session
+        self._bell = bell
+        self._others = others
+        self._arenas = arenas
+        self._poll = poll.poll
+        self._receive, self._send = bell.receive_into, bell.write
+        self._expected = [(bell.descriptor, select.POLLIN)]
+        self._heads: dict[int, _Head] = {}  # what was worked out from those of the bell
+
+    def frame(self, now: float, until: float) -> Frame | None:
+        """Ask for a frame, and wait for it until a time; seconds, monotonic.
+
+        Returns:
+            The frame; None where something else is the matter: then look at everything.
+        """
+        for other in self._others:
+            if other.more:  # its descriptor tells of nothing new before it has been received from in vain
+                return None
+        session = self._session
+        demand = session.begin(now, self._arenas.leases_held)
+        if demand is None:
+            return None
+        try:
+            self._send(demand, NEVER_WAIT)
+            wait = min(until, session.next_at) - now
+            if self._poll(min(math.ceil(wait * 1e3), LONGEST_WAIT) if wait > 0.0 else 0) != self._expected:
+                return None
+            size = self._receive(self._bell.buffer)
+        except OSError:  # the daemon is gone, or has too much to do: whoever looks next is told
+            session.next_at = now
+            return None
+        if size != FRAME.size or self._bell.buffer[0] != FRAME_KIND:
+            self._bell.put_back(size)
+            return None
+        _, number, seq, wall, mono, generation, offset, length, slot = FRAME.unpack_from(self._bell.buffer)
+        head = self._heads.get(number) or self._learn(number)
+        if head is None or not head[-1]:
+            self._bell.put_back(size)
+            return None
+        header, file, dtype, shape, _ = head
+        arrived = time.monotonic_ns()
+        age = (arrived - mono) / 1e9
+        try:
+            array = self._arenas.array((file, slot, generation, offset, length), dtype, shape or (length,))
+        except (ArenaError, ValueError, TypeError):
+            array = None
+        if array is None or not session.take((header.stream, header.epoch, seq), mono, age, arrived / 1e9):
+            self._bell.put_back(size)
+            return None
+        return Frame(header, (seq, wall, mono), array, age)
+
+    def _learn(self, number: int) -> _Head | None:
+        """What holds for all frames of a head."""
+        header = self._bell.hearer.heads.get(number)
+        if header is None or header.arena is None:
+            return None
+        try:
+            dtype = np.dtype(header.dtype or np.uint8)
+        except TypeError:
+            return None
+        if len(self._heads) >= len(self._bell.hearer.heads):
+            self._heads.clear()
+        self._heads[number] = found = (header, header.arena.file, dtype, header.shape, is_ours(header.boot))
+        return found
