@@ -65,7 +65,7 @@ def work(runtime_dir: str, name: str, keep: int = 0) -> None:
     got: deque[tuple[float, float]] = deque(maxlen=keep or None)
     for frame in worker:
         got.append((time.monotonic(), frame.age))
-        _ = frame.data[0] + frame.data[-1]
+        _ = int(frame.array.flat[0]) + int(frame.array.flat[-1])
     say(got=list(got))
 
 

@@ -19,21 +19,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import supplierd_client.channel
+import supplierd_client.express
 import supplierd_client.lane
 import supplierd_client.publisher
 import supplierd_client.session
-import supplierd_client.sockets
 from rig import Rig, play, say, told, until, wait_for_go, when_ended
 from supplierd_client import Publisher, Worker
 
+import supplierd.arena
 import supplierd.core.supplier
 import supplierd.daemon.dialogue
 import supplierd.daemon.distribution
 import supplierd.daemon.parcels
-import supplierd.transport.control
+import supplierd.transport.bells
 import supplierd.transport.inbox
-import supplierd.transport.link
 import supplierd.wire.frame
 from supplierd.cli.main import main as supplierd_main
 
@@ -54,24 +53,19 @@ DAEMON: Final[dict[str, tuple[Any, str]]] = {
     "· decode": (supplierd.wire.frame.Decoder, "decode"),
     "· lease": (supplierd.daemon.parcels.Parcels, "make"),
     "· decide, for all workers": (supplierd.core.supplier.Supplier, "frame"),
-    "· send to one worker": (supplierd.transport.link.Link, "send"),
-    "a demand": (supplierd.daemon.dialogue.Dialogue, "hear"),
-    "· receive one": (supplierd.transport.control.ControlChannel, "receive"),
-    "· decode one": (supplierd.daemon.dialogue.control, "decode_from_client"),
+    "· send to one worker": (supplierd.transport.bells.Bell, "ring"),
+    "a demand": (supplierd.daemon.dialogue.Dialogue, "rung"),
+    "· decode one": (supplierd.daemon.dialogue.wire_bell, "decode_demand"),
     "· book the last frame": (supplierd.core.supplier.Supplier, "demand"),
     "a tick": (supplierd.core.supplier.Supplier, "tick"),
     "a look at who is there": (supplierd.daemon.distribution.Distribution, "_sweep"),
 }
 WORKER: Final[dict[str, tuple[Any, str]]] = {
-    "ask": (supplierd_client.channel.Channel, "_speak"),
-    "· write the demand": (supplierd_client.session.Session, "to_send"),
-    "· send it": (supplierd_client.sockets.Source, "send"),
-    "take": (supplierd_client.channel.Channel, "_take"),
-    "· receive a message": (supplierd_client.sockets.Source, "receive"),
-    "· decode a message": (supplierd.wire.frame.Decoder, "decode"),
-    "· lease and map": (supplierd_client.channel.Channel, "_payload"),
-    "· array": (supplierd_client.channel, "Frame"),
-    "· book it": (supplierd_client.session.Session, "arrived"),
+    "write the demand": (supplierd_client.session.Session, "begin"),
+    "map, lock and check": (supplierd.arena.ArenaReader, "array"),
+    "book it": (supplierd_client.session.Session, "take"),
+    "frame": (supplierd_client.express, "Frame"),
+    "let go of the last one": (supplierd.arena.ArenaReader, "_end"),
 }
 
 
@@ -126,7 +120,7 @@ def work(runtime_dir: str, name: str, wrapped: bool) -> None:
     worker = Worker(name, ["cam-1"], runtime_dir=runtime_dir)
     when_ended(worker.close)
     for frame in worker:
-        _ = frame.data[0] + frame.data[-1]
+        _ = int(frame.array[0]) + int(frame.array[-1])
         del frame
     say(took=medians(took))
 
