@@ -1,7 +1,8 @@
 """Mapped memory, and how views of it tell that they are gone.
 
-A `Region` is the base of every array and view of one frame. CPython frees it with the last of them, and at that moment
-it calls back: so a lock can last exactly as long as somebody can see the frame, without a sweep or a weak reference.
+A `Root` is the base of every array and view of one frame. CPython frees it with the last of them, and at that moment
+whatever it keeps calls back: so a lock can last exactly as long as somebody can see the frame, without a sweep or a
+weak reference.
 """
 
 from __future__ import annotations

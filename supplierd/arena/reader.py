@@ -4,8 +4,8 @@ A lease takes the slot's lock for reading, without waiting, and then compares ge
 lock from before its first byte to after its last, a torn or replaced frame cannot be handed out. The lock lasts until
 the last array or view of the frame dies. Nothing is mapped before somebody wants to see a frame: who only leases, as
 the daemon does, reads the file by system calls, and so no damaged file can end it with SIGBUS. `_lock` guards the
-counts and the cache; finalisers run at any moment, even inside the guarded lines, so they only queue what has ended,
-and whoever has the lock settles the queue.
+counts and the cache; finalisers run at any moment, even inside the guarded lines, so they never wait for it: where it
+is taken they queue what has ended, and whoever has the lock settles the queue.
 """
 
 from __future__ import annotations
@@ -224,20 +224,23 @@ class ArenaReader:
         arena = self._arenas.get(name)
         if (
             arena is None or self._closed or not 0 <= slot < arena.slots or arena.offsets[slot] != offset
-            or not 0 < size <= arena.populated[slot] or generation % 2
+            or not 0 < size <= arena.populated[slot] or generation % 2 or not generation
         ):  # fmt: skip
             return self._first(place, dtype, shape)
         held = _held(arena, place, dtype, shape)
-        with self._lock:
-            taken = not arena.leases[slot] and arena.locks.try_read(slot)
-            if taken:
-                if arena.generations[slot] == generation:
-                    arena.leases[slot] = 1
-                    self.leases_held += 1
-                    held.hold = self, arena, slot
-                else:
-                    arena.locks.unlock(slot)
-                    taken = False
+        try:
+            with self._lock:
+                taken = not arena.leases[slot] and arena.locks.try_read(slot)
+                if taken:
+                    if arena.generations[slot] == generation:
+                        arena.leases[slot] = 1
+                        self.leases_held += 1
+                        held.hold = self, arena, slot
+                    else:
+                        arena.locks.unlock(slot)
+                        taken = False
+        except OSError:
+            taken = False  # it is met again, and given its meaning
         if self._ended:
             self._settle()
         return held.view(_NDARRAY) if taken else self._first(place, dtype, shape)
@@ -319,11 +322,11 @@ class ArenaReader:
     def _end(self, arena: _Arena, slot: int) -> None:
         """The last view of a frame has died: called by its finaliser, so it must not wait for the lock."""
         if not self._ended and self._lock.acquire(blocking=False):
-            self.leases_held -= 1
-            arena.leases[slot] -= 1
-            if not arena.leases[slot]:
-                arena.locks.unlock(slot)
-            self._lock.release()
+            try:
+                self.leases_held -= 1
+                arena.drop(slot)
+            finally:
+                self._lock.release()
         else:
             self._ended.append((arena, slot))
         if self._ended:

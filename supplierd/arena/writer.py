@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ArenaClosedError, NoFreeSlotError, unavailable
+from .errors import ArenaClosedError, ArenaUnavailableError, NoFreeSlotError, Reason, unavailable
 from .layout import MAX_FRAME, MAX_SLOTS, MIN_SLOTS, TABLE_OFFSET, Descriptor, Header, new_name, whole_pages
 from .locks import LockFile
 from .memory import Mapping, Region, copy, plain_array
@@ -340,7 +340,7 @@ class ArenaWriter:
 
     def _arena_for(self, size: int) -> _Arena:
         if not self._unlink.alive:  # the interpreter ends: nobody would remove what is made now
-            raise ArenaClosedError("this writer was closed by the end of its process")
+            raise ArenaUnavailableError(Reason.NOT_FOUND, "the process ends: no arena is made, frames go inline")
         arena = self._arena
         self._look_at = time.monotonic() + LOOK_EVERY
         if arena and size <= arena.header.slot_size and os.fstat(arena.locks.fd).st_nlink:
