@@ -36,11 +36,11 @@ log = logging.getLogger("supplierd.workers")
 
 
 class Dialogue:
-    """The daemon's side of the control channel.
+    """The daemon's side of the control channel and of the bells.
 
     Args:
         supplier: decides.
-        sessions: links and peers of the workers.
+        sessions: links, bells and peers of the workers.
         links: opens a link for a worker that joins.
         deliver: sends what the supplier moved under way.
         may_join: says whether one more JOIN is heard now.

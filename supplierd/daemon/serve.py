@@ -236,7 +236,9 @@ def _open_bells(directory: Path, max_workers: int) -> Bells:
     try:
         return Bells(path, max_workers + SPARE_BELLS)
     except OSError as error:
-        raise StartError(f"{path} cannot be bound: {error.strerror}; set control.bell = false to do without") from None
+        raise StartError(
+            f"{path} cannot be bound: {error.strerror or error}; set control.bell = false to do without"
+        ) from None
 
 
 def _private_channel(context: sockets.Context, directory: Path) -> ControlChannel:

@@ -1,4 +1,4 @@
-"""Which link and which peer belong to which worker: the transport's side of a session."""
+"""Which link, which bell and which peer belong to which worker: the transport's side of a session."""
 
 import secrets
 from collections.abc import Iterator
@@ -41,14 +41,12 @@ class Session:
 
     def lost(self, now: float) -> bool:
         """Whether the worker's connection is gone, or did not come in time."""
-        if self.bell is not None:
-            return False  # it says so itself when it is hung up
         if self.link.handshakes > 1:
             return True  # its client has connected again: what was under way to it went with the former connection
         if self.link.connected():
             self._missed_at = None
             return False
-        if not (self.link.was_connected or self.had_bell):
+        if not self.link.was_connected and (self.bell is not None or not self.had_bell):
             return now - self.opened_at >= CONNECT_GRACE
         if self._missed_at is None:
             self._missed_at = now

@@ -5,6 +5,7 @@
     inbox     where publishers' frames arrive
     control   where workers and monitors talk
     link      one worker's own socket
+    bells     sockets of packets, for the workers on this machine
 
 A socket belongs to the thread that runs the loop. Each trap of libzmq that is met here is named where it is disarmed.
 """

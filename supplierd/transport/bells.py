@@ -20,7 +20,8 @@ from supplierd.wire.bell import MAX_PACKET, Told, encode_head
 HANDSHAKE: Final = 2.0
 """Seconds, as libzmq gives a silent client."""
 BACKLOG: Final = 1024
-EVENTS_AT_ONCE: Final = 256
+EVENTS_AT_ONCE: Final = 64
+"""Packets that one turn hears: they take at most two or three milliseconds, and frames wait meanwhile."""
 _NEVER_WAIT: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
@@ -34,7 +35,6 @@ class Bell:
     """
 
     __slots__ = ("_send", "_socket", "_told", "descriptor", "opened_at", "receive", "worker")
-    local = True
 
     def __init__(self, connection: socket.socket, opened_at: float) -> None:
         self._socket = connection
@@ -165,6 +165,9 @@ class Bells:
             self._strangers += 1
             return
         connection.setblocking(False)
-        bell = Bell(connection, now)
-        self._connections[connection.fileno()] = bell
-        self._epoll.register(connection, select.EPOLLIN)
+        try:
+            self._epoll.register(connection, select.EPOLLIN)
+        except OSError:  # the kernel has no more room for it
+            connection.close()
+            return
+        self._connections[connection.fileno()] = Bell(connection, now)
