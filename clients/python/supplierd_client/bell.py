@@ -3,7 +3,9 @@
 See supplierd.wire.bell for what is said over it.
 """
 
+import os
 import socket
+import weakref
 from typing import Final
 
 from supplierd.wire.bell import MAX_PACKET, Hearer
@@ -32,7 +34,7 @@ class Bell:
         OSError: there is none, or it has too much to do.
     """
 
-    __slots__ = ("_left", "_socket", "buffer", "descriptor", "hearer", "more", "receive_into", "write")
+    __slots__ = ("__weakref__", "_left", "_socket", "buffer", "descriptor", "hearer", "more", "receive_into", "write")
 
     def __init__(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -48,6 +50,7 @@ class Bell:
         self._left = 0  # bytes of a packet that was put back
         self.buffer = memoryview(bytearray(MAX_PACKET))
         self.receive_into, self.write = self._socket.recv_into, self._socket.send
+        _OPEN.add(self)
 
     def receive(self) -> memoryview | None:
         """The next packet, which lasts until the next call; None where there is none.
@@ -85,3 +88,14 @@ class Bell:
     def close(self) -> None:
         """End the connection; what was sent arrives."""
         self._socket.close()
+
+
+_OPEN: weakref.WeakSet[Bell] = weakref.WeakSet()
+
+
+def _close_inherited() -> None:
+    for bell in list(_OPEN):  # else a child keeps the connection open, for the daemon and for whoever waits for it
+        bell.close()
+
+
+os.register_at_fork(after_in_child=_close_inherited)

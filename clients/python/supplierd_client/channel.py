@@ -52,7 +52,7 @@ log = logging.getLogger("supplierd_client")
 
 
 class Channel:
-    """One worker's control socket, frame socket and session. For one thread at a time.
+    """One worker's control socket, frame socket, bell and session. For one thread at a time.
 
     Args: as those of Worker, and
         by_descriptor: whether its sources are waited for by their descriptors.
@@ -114,7 +114,8 @@ class Channel:
         self._warn_at = float("-inf")
         self._decode = wire.Decoder().decode
         self._bell: Bell | None = None
-        self._bell_opened_at = float("-inf")
+        self._bell_opened_at = 0.0
+        self._bell_failed = False  # whether the last one was soon hung up
         self._bell_warned = False
         self._always_by_descriptor = self.by_descriptor = by_descriptor
         try:
@@ -156,6 +157,8 @@ class Channel:
             frame = self._take(now)
         if session.endpoint != self._frames_endpoint:
             self._follow(session.endpoint)
+            if self._bell is not None:
+                self._speak(time.monotonic())  # names the session: a bell that names none is soon closed
         return frame
 
     def close(self) -> None:
@@ -221,7 +224,8 @@ class Channel:
     def _open_bell(self, now: float) -> None:
         """Have demands and descriptors go by the daemon's bell, where it has one for us."""
         welcome = self._session.welcome
-        if welcome is None or not welcome.bell or now - self._bell_opened_at < BELL_TRIED:
+        tried, self._bell_failed = self._bell_failed, False
+        if welcome is None or not welcome.bell or tried:
             return
         path = reachable_bell(welcome.bell, self.endpoint)
         try:
@@ -230,7 +234,7 @@ class Channel:
         except OSError as error:
             if not self._bell_warned:
                 self._bell_warned = True
-                log.warning("frames come over ZeroMQ, which takes more CPU: %s: %s", path, error.strerror)
+                log.warning("frames come over ZeroMQ, which takes more CPU: %s: %s", path, error.strerror or error)
 
     def _follow(self, endpoint: str) -> None:
         """Move the frame socket and the bell: old ones are closed first, so that nothing of an old session can arrive
@@ -241,6 +245,7 @@ class Channel:
         if self._bell is not None:
             self._bell.close()
             self._bell = None
+            self._bell_failed = time.monotonic() - self._bell_opened_at < BELL_TRIED
         if endpoint:
             target = reachable(endpoint, self.endpoint)
             try:

@@ -98,7 +98,7 @@ class Frame:
     @property
     def metadata(self) -> Mapping[str, Any]:
         """What the publisher added."""
-        return self._header.metadata
+        return self._header.metadata or {}  # an empty one may be that of all frames of a run
 
     def release(self) -> None:
         """Let go of the frame now; `array` and `data` become empty. What other arrays still view stays as it is."""

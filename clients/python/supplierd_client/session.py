@@ -60,7 +60,7 @@ _NEVER: Final = float("inf")
 
 
 class FrameId(NamedTuple):
-    """What names a frame to the daemon."""
+    """What names a frame to the daemon. A plain tuple of the same items does as well, and costs less."""
 
     stream: str
     epoch: int

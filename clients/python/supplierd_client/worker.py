@@ -110,14 +110,14 @@ class Worker:
         """
         if self._guard.forked:
             self._guard.check()
-        now = time.monotonic()
-        deadline = _NEVER if timeout is None else now + timeout
+        deadline = _NEVER if timeout is None else time.monotonic() + timeout
         if not self._lock.acquire(timeout=-1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)):
             return None  # another thread has been reading all the time
         try:
             self._reader = threading.get_ident()
             if self._closing:
                 return None
+            now = time.monotonic()
             if now < self._express_until and self._express is not None and self._sources is self._channel.sources:
                 frame = self._express.frame(now, min(deadline, self._express_until))
                 if frame is not None:
