@@ -1,5 +1,7 @@
-"""The worker's end of a bell, on a real socket: what was said before its end is heard."""
+"""The worker's end of a bell, on a real socket: last words are heard, and a fork does not put its end off."""
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from supplierd_client.bell import Bell, HungUpError
 from supplierd.transport.bells import Bells
 from supplierd.transport.control import Peer
 from tests.support.fixtures import short_directory
+from tests.support.waiting import DEADLINE
 
 
 def test_last_words_are_heard_although_a_demand_was_left_unread() -> None:
@@ -30,3 +33,27 @@ def test_last_words_are_heard_although_a_demand_was_left_unread() -> None:
         finally:
             bell.close()
             bells.shut()
+
+
+def test_a_forked_child_does_not_keep_the_connection_open() -> None:
+    with short_directory() as home, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(f"{home}/bell.sock")
+        listener.listen()
+        bell = Bell(f"{home}/bell.sock")
+        peer, _ = listener.accept()
+        ended, end = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(end)
+            os.read(ended, 1)  # until the parent has seen what it wants to see
+            os._exit(0)
+        try:
+            bell.close()
+            peer.settimeout(DEADLINE)
+            assert peer.recv(1) == b""  # while the child lives
+            assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        finally:
+            os.close(ended)
+            os.close(end)
+            os.waitpid(child, 0)
+            peer.close()

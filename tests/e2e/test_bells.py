@@ -4,6 +4,7 @@ That frames come by a bell shows in what does not come by ZeroMQ, and in the dae
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -112,6 +113,31 @@ def test_arrays_of_every_kind_come_by_the_bell(daemon: Daemon, pulled: PulledFra
         assert jpeg is not None
         assert (jpeg.encoding, bytes(jpeg.data)) == ("jpeg", filled(0).tobytes())
     assert pulled.seqs == []
+
+
+def test_what_is_written_into_an_empty_metadata_stays_there(daemon: Daemon) -> None:
+    """The frames of one run share a header, and users may write to a dict."""
+    with Publisher("cam-1", daemon.inbox) as publisher, Worker("w", ["cam-1"], daemon.control) as worker:
+        for _ in range(4):
+            metadata: Any = exchange(publisher, worker).metadata
+            assert metadata == {}
+            metadata["mine"] = 1
+
+
+def test_a_thread_that_had_to_wait_for_another_reads_no_longer_than_it_said(daemon: Daemon) -> None:
+    with Publisher("cam-1", daemon.inbox) as publisher, Worker("w", ["cam-1"], daemon.control) as worker:
+        for _ in range(3):
+            exchange(publisher, worker)
+        first = threading.Thread(target=worker.read, args=(DEADLINE,))
+        first.start()
+        wait_for(lambda: daemon.snapshot().workers[0].state == "waiting", "the first thread's demand")
+        publishing = threading.Timer(0.8, publish, (publisher,))
+        publishing.start()
+        began = time.monotonic()
+        assert worker.read(1.0) is None
+        assert 0.8 < time.monotonic() - began < 1.5
+        for thread in (first, publishing):
+            thread.join(DEADLINE)
 
 
 def test_inline_frames_come_in_order_to_the_same_worker(daemon: Daemon, pulled: PulledFrames) -> None:
