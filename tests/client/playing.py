@@ -84,12 +84,15 @@ def joined(worker: Worker, running: Daemon) -> bool:
 
 
 def round_trip(publisher: Publisher, worker: Worker, payload: Any, **options: Any) -> Frame:
-    """Publish, and read what arrives."""
-    seq = publisher.publish(payload, **options)
-    frame = worker.read(DEADLINE)
-    assert frame is not None
-    assert frame.seq == seq
-    return frame
+    """Publish, and read what arrives; once more where libzmq's conflated inbox loses it, as it does with some of ten
+    thousand large messages on a busy machine (docs/wire.md)."""
+    for _ in range(3):
+        seq = publisher.publish(payload, **options)
+        frame = worker.read(DEADLINE / 3)
+        if frame is not None:
+            assert frame.seq == seq
+            return frame
+    raise AssertionError(f"nothing arrived within {DEADLINE:g} s")
 
 
 def in_threads(count: int, do: Callable[[], object]) -> None:

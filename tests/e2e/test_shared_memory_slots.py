@@ -70,11 +70,12 @@ def test_a_hoarder_that_is_killed_holds_nothing(daemon: Daemon, lane: Lane) -> N
 def test_memory_follows_the_frames_that_are_held(daemon: Daemon) -> None:
     """80 slots of 1 MiB: some frames' worth of memory is taken, until somebody holds more; then it is returned."""
 
-    def taken() -> float:
+    def taken() -> int:
+        """Whole frames' worth, without the table."""
         (path,) = arena_directory(daemon.runtime_dir).iterdir()
         found = path.stat().st_blocks * 512
         assert daemon.scrape().value("supplierd_arena_bytes", stream="cam-1") == found
-        return found / MIB
+        return found // MIB
 
     with (
         Publisher("cam-1", daemon.inbox) as publisher,
