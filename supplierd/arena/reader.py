@@ -259,8 +259,7 @@ class ArenaReader:
 
     def prune(self) -> None:
         """Let go of arenas that were unlinked, so that their memory is freed; call it now and then while idle."""
-        if self._closed:
-            raise ArenaClosedError("this reader was closed, or belongs to a parent process: make a new one")
+        self._check_open()
         with self._lock:
             self._prune()
         self._settle()
@@ -280,8 +279,7 @@ class ArenaReader:
         self.close()
 
     def _hold(self, place: Place) -> _Arena:
-        if self._closed:
-            raise ArenaClosedError("this reader was closed, or belongs to a parent process: make a new one")
+        self._check_open()
         name = place[0]
         try:
             with self._lock:
@@ -296,6 +294,10 @@ class ArenaReader:
         finally:
             if self._ended:
                 self._settle()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ArenaClosedError("this reader was closed, or belongs to a parent process: make a new one")
 
     def _open(self, name: str) -> _Arena:
         stream = stream_of(name)

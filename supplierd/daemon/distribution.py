@@ -100,7 +100,6 @@ class Distribution:
         self._decode = frame.Decoder().decode
         self._ticked_at = self._guarded_at = self._swept_at = self._cleaned_at = self._served_at = time.monotonic()
         self._tick_after = TICK
-        self._promised_push = False  # whether a push worker is promised a rate
         self._nobody_waits = False  # whether no promised frame was left waiting when the last one went out
         self._waiter = Waiter()
         self._doors = Doors(
@@ -125,7 +124,6 @@ class Distribution:
     def add_push_link(self, worker_name: str, link: Link) -> None:
         """Feed a configured push worker through `link`, whenever a peer is there."""
         self._push_links[worker_name] = link
-        self._promised_push |= self.supplier.workers[worker_name].target_fps is not None
 
     def wake_on(self, descriptor: int) -> None:
         """End a turn's wait when this file descriptor can be read."""
@@ -164,7 +162,8 @@ class Distribution:
     def _tick(self, now: float) -> None:
         """Time has passed."""
         self._ticked_at = now
-        self._tick_after = TICK if self._sessions.promised or self._promised_push else LONG_TICK
+        promised = any(worker.target_fps is not None for worker in self.supplier.workers.values())
+        self._tick_after = TICK if promised else LONG_TICK
         if now - self._guarded_at >= GUARD:
             self._guarded_at = now
             self._doors.tick(now)

@@ -54,15 +54,10 @@ class Session:
 
 
 class Sessions:
-    """All sessions, by worker's name. `bells` holds their bells; None: there are none.
-
-    Attributes:
-        promised: whether any worker so far was promised a rate.
-    """
+    """All sessions, by worker's name. `bells` holds their bells; None: there are none."""
 
     def __init__(self, bells: Bells | None) -> None:
         self._bells = bells
-        self.promised = False
         self._by_worker: dict[str, Session] = {}
         self._strangers = 0
 
@@ -77,7 +72,6 @@ class Sessions:
         """Enter a session; the worker must have none."""
         assert session.worker.name not in self._by_worker
         self._by_worker[session.worker.name] = session
-        self.promised = self.promised or session.worker.target_fps is not None
 
     def close(self, worker_name: str) -> Session | None:
         """End a worker's session, if it has one, and close its link and its bell."""

@@ -3,7 +3,6 @@
 The peers here speak the control protocol by hand, so that each answer is seen.
 """
 
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import zmq
 from supplierd_client import Publisher, TakenOverError, Worker
 
 from supplierd.wire import control
+from tests.support.bells import join_of
 from tests.support.daemon import Daemon, assert_adds_up
 from tests.support.peers import Background, Talk, plain
 from tests.support.processes import Actor
@@ -21,15 +21,8 @@ Daemons = Callable[..., Daemon]
 
 
 def join(name: str = "w", **changes: object) -> control.Join:
-    fields = {
-        "worker": name,
-        "instance": secrets.token_bytes(16),
-        "attempt": 1,
-        "versions": [control.VERSION],
-        "client": "test",
-        "streams": ["*"],
-    }
-    return control.Join(**{**fields, **changes})  # type: ignore[arg-type]
+    """A JOIN of a worker that gets its payloads in the message."""
+    return join_of(name, **{"arena": "unsupported", **changes})
 
 
 def welcomed(peer: Talk, request: control.Join) -> control.Welcome:

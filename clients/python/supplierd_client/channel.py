@@ -249,7 +249,7 @@ class Channel:
         if endpoint:
             target = reachable(endpoint, self.endpoint)
             try:
-                self._frames = Source(connect(self._context, zmq.PULL, target, keys=self._keys), True)
+                self._frames = Source(connect(self._context, zmq.PULL, target, keys=self._keys), self.by_descriptor)
                 self._open_bell(time.monotonic())
             except ValueError as error:
                 log.warning("no frames can come: %s", error)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from supplierd.arena import ArenaError, ArenaReader
-from supplierd.wire.bell import FRAME, FRAME_KIND
+from supplierd.wire.bell import FRAME, FRAME_KIND, MAX_HEADS
 from supplierd.wire.frame import Header
 from supplierd_client.bell import NEVER_WAIT, Bell
 from supplierd_client.frame import Frame, is_ours
@@ -101,7 +101,7 @@ class Express:
             dtype = np.dtype(header.dtype or np.uint8)
         except TypeError:
             return None
-        if len(self._heads) >= len(self._bell.hearer.heads):
+        if len(self._heads) >= MAX_HEADS:
             self._heads.clear()
         self._heads[number] = found = (header, header.arena.file, dtype, header.shape, is_ours(header.boot))
         return found

@@ -18,17 +18,17 @@ Moment = tuple[int, int, int]
 _BOOT = machine_boot_id()
 
 
-def age_of(boot: bytes, captured_wall: int, captured_mono: int) -> float:
-    """Seconds since a frame's capture: by CLOCK_MONOTONIC where it was captured on this machine since its last boot,
-    else by the wall clocks, whose difference between the machines is then part of the result."""
-    if boot == _BOOT:
-        return (time.monotonic_ns() - captured_mono) / 1e9
-    return (time.time_ns() - captured_wall) / 1e9
-
-
 def is_ours(boot: bytes) -> bool:
     """Whether a time of this boot's CLOCK_MONOTONIC can be held against ours."""
     return boot == _BOOT
+
+
+def age_of(boot: bytes, captured_wall: int, captured_mono: int) -> float:
+    """Seconds since a frame's capture: by CLOCK_MONOTONIC where it was captured on this machine since its last boot,
+    else by the wall clocks, whose difference between the machines is then part of the result."""
+    if is_ours(boot):
+        return (time.monotonic_ns() - captured_mono) / 1e9
+    return (time.time_ns() - captured_wall) / 1e9
 
 
 class Frame:
@@ -93,7 +93,7 @@ class Frame:
     @property
     def same_clock(self) -> bool:
         """Whether `age` was taken with one clock."""
-        return self._header.boot == _BOOT
+        return is_ours(self._header.boot)
 
     @property
     def metadata(self) -> Mapping[str, Any]:

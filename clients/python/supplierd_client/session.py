@@ -9,7 +9,6 @@ A frame that is older than its stream's pace explains may have waited in a socke
 session then asks once whether a newer one exists (CHECKING) before it hands it out.
 """
 
-import struct
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -51,9 +50,6 @@ _IDLE: Final = State.IDLE
 _ASKING: Final = State.ASKING
 _CHECKING: Final = State.CHECKING
 _TAKE: Final = Verdict.TAKE
-_pack: Final = bell.DEMAND.pack
-_SHORT: Final = bell.DEMAND_KIND
-_OUTCOMES: Final = bell.OUTCOME_NUMBERS
 EXPECTING: Final = (State.ASKING, State.CHECKING)
 """The states in which a frame that arrives may be handed out."""
 _NEVER: Final = float("inf")
@@ -91,7 +87,6 @@ class Session:
         self._inline_reason = inline_reason
         self._cannot_read = ""  # what was found when an arena could not be read after all
         self._asked = False  # the user wants a frame
-        self._session = 0
         self._number = 0
         self._attempt = 0
         self._last: tuple[str, int, int] | None = None  # the last frame, a FrameId; None: there was none
@@ -113,9 +108,7 @@ class Session:
     def ask(self, now: float) -> None:
         """The user wants a frame."""
         self._asked = True
-        if self._handed_at:
-            self._processing = round((now - self._handed_at) * 1e9)
-            self._handed_at = 0.0
+        self._finish_processing(now)
         if self.state is _IDLE:
             self._demand(now)
 
@@ -123,8 +116,7 @@ class Session:
         """The worker closes: the last message, if the daemon knows the session. The session ends."""
         message = None
         if self.welcome is not None and self.state is not State.ENDED:
-            if self._handed_at:
-                self._processing = round((now - self._handed_at) * 1e9)
+            self._finish_processing(now)
             if self._held is not None:
                 self._settle(self._held, "closed", self._held_age)
             message = control.encode(control.Leave(self.welcome.session, self._report()))
@@ -134,24 +126,12 @@ class Session:
     def begin(self, now: float, leases: int) -> bytes | None:
         """`ask` and `to_send` in one, for a session that goes over a bell and has had a frame: the demand in its short
         form. None, and nothing has changed, where things are not as simple."""
-        if self.state is not _IDLE or self._last is None:
+        if self.state is not _IDLE or self._last is None or self.welcome is None:
             return None
-        if self._handed_at:
-            self._processing = round((now - self._handed_at) * 1e9)
-            self._handed_at = 0.0
-        self._asked = True
-        self._under_way_since = None
-        self.state = _ASKING
+        self.ask(now)
         self.next_at = now + self._repeat_after
-        self._number = number = self._number + 1
-        _, epoch, seq = self._last
-        try:
-            return _pack(
-                _SHORT, _OUTCOMES[self._outcome], leases, self._session, number, epoch, seq, self._age, self._processing
-            )
-        except struct.error:  # a time that no 64 bits can hold
-            report = (*self._last, self._outcome, self._age, self._processing)
-            return bell.encode_demand(self._session, number, report, leases)
+        report = (*self._last, self._outcome, self._age, self._processing)
+        return bell.encode_demand(self.welcome.session, self._number, report, leases)
 
     # --- control ------------------------------------------------------------------------------------------------------
 
@@ -161,10 +141,8 @@ class Session:
             return None
         if self.state is _ASKING and self.welcome is not None:
             self.next_at = now + self._repeat_after
-            if not short:
-                return control.encode_demand(self.welcome.session, self._number, self._report(), self.leases)
-            report = None if self._last is None else (*self._last, self._outcome, self._age, self._processing)
-            return bell.encode_demand(self.welcome.session, self._number, report, self.leases)
+            encode = bell.encode_demand if short else control.encode_demand
+            return encode(self.welcome.session, self._number, self._report(), self.leases)
         self.next_at = now + REPEAT_AFTER
         match self.state:
             case State.JOINING:
@@ -177,7 +155,7 @@ class Session:
                 self._give_up()
                 self.next_at = now + REPEAT_AFTER
                 return control.encode(self._join_message())
-        self.next_at = float("inf")
+        self.next_at = _NEVER
         return None
 
     def hung_up(self) -> None:
@@ -317,6 +295,11 @@ class Session:
         """The report on the last frame."""
         return None if self._last is None else control.Settled(*self._last, self._outcome, self._age, self._processing)
 
+    def _finish_processing(self, now: float) -> None:
+        if self._handed_at:
+            self._processing = round((now - self._handed_at) * 1e9)
+            self._handed_at = 0.0
+
     def _demand(self, now: float) -> None:
         self._number += 1
         self._under_way_since = None
@@ -325,11 +308,10 @@ class Session:
 
     def _welcomed(self, message: control.Welcome, now: float) -> None:
         self.welcome = message
-        self._session = message.session
         self._repeat_after = max(message.repeat_after, RETRY_UNSENT)
         self.endpoint = message.endpoint
         self.state = State.IDLE
-        self.next_at = float("inf")
+        self.next_at = _NEVER
         if self._asked:
             self._demand(now)
 
@@ -378,4 +360,4 @@ class Session:
         self.error = error
         self.state = State.ENDED
         self.endpoint = ""
-        self.next_at = float("inf")
+        self.next_at = _NEVER

@@ -108,8 +108,7 @@ class Worker:
             TakenOverError: another worker has joined under this name.
             ForkedError: called in a forked child.
         """
-        if self._guard.forked:
-            self._guard.check()
+        self._guard.check()
         deadline = _NEVER if timeout is None else time.monotonic() + timeout
         if not self._lock.acquire(timeout=-1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)):
             return None  # another thread has been reading all the time
