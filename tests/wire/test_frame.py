@@ -270,12 +270,12 @@ def test_an_inline_copy_has_the_same_header_whatever_its_metadata() -> None:
 # --- the decoder that remembers ---------------------------------------------------------------------------------------
 
 
-def outcome(decode: Any, message: bytes) -> Header | str:
+def outcome(decode: Any, message: bytes) -> str:
+    """In words: damage can make metadata a NaN, which does not equal itself."""
     try:
-        header: Header = decode(memoryview(message))
+        return repr(decode(memoryview(message)))
     except WireError as error:
         return error.reason
-    return header
 
 
 @settings(deadline=None)
