@@ -82,13 +82,18 @@ class Region:
 
     def view(self, mapping: Mapping, offset: int, size: int) -> npt.NDArray[np.uint8]:
         """Its bytes as an array, which keeps it alive, as does all that is derived from that."""
-        root = Root((size,), UINT8, mapping.buffer, offset)
-        root.owner = self
-        return root.view(np.ndarray)
+        return rooted(self, mapping, offset, size)
 
     def __del__(self) -> None:
         if self._ended is not None:
             self._ended()
+
+
+def rooted(owner: object, mapping: Mapping, offset: int, size: int) -> npt.NDArray[np.uint8]:
+    """Bytes of a mapping as an array, which keeps the owner alive, as does all that is derived from that."""
+    root = Root((size,), UINT8, mapping.buffer, offset)
+    root.owner = owner
+    return root.view(np.ndarray)
 
 
 def plain_array(part: object) -> npt.NDArray[np.generic]:

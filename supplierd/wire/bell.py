@@ -37,7 +37,7 @@ _HEAD: Final = struct.Struct("<B3xI")
 FRAME_KIND: Final = ord("F")
 HEAD_KIND: Final = ord("H")
 DEMAND_KIND: Final = ord("D")
-_OUTCOMES: Final = {"": 0, **{outcome: number for number, outcome in enumerate(OUTCOMES, 1)}}
+OUTCOME_NUMBERS: Final = {"": 0, **{outcome: number for number, outcome in enumerate(OUTCOMES, 1)}}
 _LONGEST: Final = (1 << 63) - 1
 
 Place = tuple[str, int, int, int, int]
@@ -164,10 +164,10 @@ def encode_demand(session: int, number: int, settled: tuple[str, int, int, str, 
         return DEMAND.pack(DEMAND_KIND, 0, leases, session, number, 0, 0, 0, 0)
     _, epoch, seq, outcome, age, processing = settled
     try:
-        return DEMAND.pack(DEMAND_KIND, _OUTCOMES[outcome], leases, session, number, epoch, seq, age, processing)
+        return DEMAND.pack(DEMAND_KIND, OUTCOME_NUMBERS[outcome], leases, session, number, epoch, seq, age, processing)
     except struct.error:  # a publisher's word on the capture can make a frame older than 292 years
         age, processing = (max(-_LONGEST - 1, min(time, _LONGEST)) for time in (age, processing))
-        return DEMAND.pack(DEMAND_KIND, _OUTCOMES[outcome], leases, session, number, epoch, seq, age, processing)
+        return DEMAND.pack(DEMAND_KIND, OUTCOME_NUMBERS[outcome], leases, session, number, epoch, seq, age, processing)
 
 
 def decode_demand(packet: bytes) -> Demand:

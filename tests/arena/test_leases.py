@@ -14,6 +14,7 @@ from supplierd.arena import (
     Descriptor,
     Lease,
     StaleDescriptorError,
+    holding,
 )
 from supplierd.arena.locks import LockFile
 
@@ -58,6 +59,7 @@ def test_a_replaced_frame_is_stale(writer: ArenaWriter, reader: ArenaReader) -> 
     assert writer.stats().leased == 0
 
 
+@pytest.mark.skipif(holding.__file__.endswith(".so"), reason="the lock is taken in C, and nothing comes between")
 def test_a_frame_replaced_just_before_the_lock_is_stale(
     writer: ArenaWriter, reader: ArenaReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:

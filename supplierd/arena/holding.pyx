@@ -1,0 +1,207 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""holding.py in C: see there for what each class is for. (docs/adr/0015-compiled.md)
+
+All of it runs under the interpreter's lock from end to end, which stands for the lock and the queue of the original: no
+line here gives it up, and a finaliser that runs between two lines of Python finds the counts whole.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.errno cimport EACCES, EAGAIN, errno
+from libc.stdint cimport uint64_t
+from posix.unistd cimport pread
+
+import numpy as np
+
+from .layout import TABLE_OFFSET
+
+cdef extern from "fcntl.h" nogil:
+    struct flock:
+        short l_type
+        short l_whence
+        long long l_start
+        long long l_len
+        int l_pid
+    int fcntl(int, int, ...)
+    int F_OFD_SETLK, F_RDLCK, F_UNLCK
+
+cdef extern from "unistd.h":
+    int SEEK_SET
+
+cdef extern from "Python.h":
+    ctypedef struct PyObject
+    object PyErr_SetFromErrno(object)
+    void PyErr_Fetch(PyObject**, PyObject**, PyObject**)
+    void PyErr_Restore(PyObject*, PyObject*, PyObject*)
+
+cdef object _ndarray = np.ndarray
+cdef uint64_t _TABLE_OFFSET = TABLE_OFFSET
+
+
+cdef inline int _lock(int fd, short kind, Py_ssize_t slot) noexcept:
+    """As LockFile does it; errno where it cannot be done."""
+    cdef flock request
+    request.l_type, request.l_whence = kind, <short>SEEK_SET
+    request.l_start, request.l_len, request.l_pid = 2 + 2 * slot, 1, 0
+    return 0 if fcntl(fd, F_OFD_SETLK, &request) == 0 else errno
+
+
+cdef class Tally:
+    """How many frames the process of one reader holds: `held`."""
+
+
+cdef class Slots:
+    """The slots of one open arena. Safe to use from several threads."""
+
+    def __cinit__(self, Tally tally not None, locks, header):
+        self.locks, self.header, self._tally = locks, header, tally
+        self._count, self._first, self._stride = header.slots, header.slots_offset, header.slot_size
+        self._holds = <Py_ssize_t*>PyMem_Calloc(self._count, sizeof(Py_ssize_t))
+        self._shown = <uint64_t*>PyMem_Calloc(self._count, sizeof(uint64_t))
+        if self._holds is NULL or self._shown is NULL:
+            raise MemoryError
+
+    def __init__(self, tally, locks, header):
+        pass
+
+    def __dealloc__(self):
+        PyMem_Free(self._holds)
+        PyMem_Free(self._shown)
+        PyBuffer_Release(&self._memory)
+
+    def take(self, Py_ssize_t slot, uint64_t generation):
+        """Hold a slot, once more, unless it is being written or has another generation. Raises OSError."""
+        self._check(slot)
+        return self._take(slot, generation)
+
+    def drop(self, Py_ssize_t slot):
+        """End one hold."""
+        self._check(slot)
+        self._drop(slot)
+
+    def show(self, mapping, Py_ssize_t slot, uint64_t size):
+        """The first bytes of a slot are in memory: they may be handed out."""
+        self._check(slot)
+        if self.mapping is None:
+            PyObject_GetBuffer(mapping.buffer, &self._memory, PyBUF_SIMPLE)
+            self._generations = <const uint64_t*>(<char*>self._memory.buf + _TABLE_OFFSET)
+            self.mapping = mapping
+        self._shown[slot] = size
+
+    def shown(self, Py_ssize_t slot):
+        """How many bytes of a slot are."""
+        self._check(slot)
+        return self._shown[slot]
+
+    def array(self, place, dtype, tuple shape not None):
+        """Hold a slot for as long as the array, or any view of it, lives; None, and nothing has changed, where it is
+        not in memory yet, or held already, or cannot be had. Raises ValueError and TypeError as `view` does."""
+        _, slot, generation, offset, size = place
+        try:
+            return self.usual(slot, generation, offset, size, dtype, shape)
+        except OverflowError:
+            return None
+
+    def view(self, Py_ssize_t slot, uint64_t size, dtype, tuple shape not None):
+        """An array of a slot that is held and shown: with it, the hold ends.
+
+        Raises:
+            ValueError, TypeError: type and shape do not make the size; the hold stays.
+        """
+        self._check(slot)
+        return self._array(slot, size, dtype, shape)
+
+    cdef object usual(
+        self, uint64_t slot, uint64_t generation, uint64_t offset, uint64_t size, object dtype, tuple shape
+    ):
+        """`array`, for numbers."""
+        cdef int fd
+        if (
+            slot >= <uint64_t>self._count or self._holds[slot] or offset != self._first + slot * self._stride
+            or not 0 < size <= self._shown[slot] or generation % 2 or not generation
+        ):
+            return None
+        fd = self.locks.fd
+        if _lock(fd, F_RDLCK, slot):
+            return None  # it is met again, and given its meaning
+        if self._generations[slot] != generation:
+            _lock(fd, F_UNLCK, slot)
+            return None
+        self._holds[slot] += 1
+        self._tally.held += 1
+        try:
+            return self._array(slot, size, dtype, shape)
+        except BaseException:
+            self._drop(slot)
+            raise
+
+    cdef object _array(self, Py_ssize_t slot, uint64_t size, object dtype, tuple shape):
+        cdef Hold hold = Hold.__new__(Hold)
+        hold._slot, hold._size = slot, size  # it shows the memory, and ends nothing before it has its slots
+        hold._slots = None
+        if self._memory.buf is NULL or size > self._shown[slot]:
+            raise ValueError("the slot is not in memory")
+        hold._start = <char*>self._memory.buf + self._first + slot * self._stride
+        array = _ndarray(shape, dtype, hold)
+        if array.nbytes != size:
+            raise ValueError(f"an array of shape {shape} and {dtype} has not the frame's {size} bytes")
+        hold._slots = self
+        return array
+
+    cdef bint _take(self, Py_ssize_t slot, uint64_t generation) except -1:
+        cdef int fd = self.locks.fd, problem
+        cdef uint64_t found = 0
+        if not self._holds[slot]:
+            problem = _lock(fd, F_RDLCK, slot)
+            if problem == EAGAIN or problem == EACCES:
+                return False
+            if problem:
+                PyErr_SetFromErrno(OSError)
+        if self._generations is not NULL:
+            found = self._generations[slot]
+        else:  # nothing is mapped before somebody wants to see a frame
+            pread(fd, &found, sizeof(found), _TABLE_OFFSET + 8 * slot)
+        if found == generation:
+            self._holds[slot] += 1
+            self._tally.held += 1
+        elif not self._holds[slot]:
+            _lock(fd, F_UNLCK, slot)
+        return found == generation
+
+    cdef int _drop(self, Py_ssize_t slot) noexcept:
+        cdef int fd
+        self._tally.held -= 1
+        self._holds[slot] -= 1
+        if not self._holds[slot]:
+            fd = self.locks.fd
+            if fd >= 0:  # else it is closed, and the kernel has unlocked all
+                _lock(fd, F_UNLCK, slot)
+        return 0
+
+    cdef _check(self, Py_ssize_t slot):
+        if not 0 <= slot < self._count:
+            raise IndexError(f"slot {slot} of {self._count}")
+
+
+@cython.no_gc  # what it refers to never refers to it, and it must find that when it ends
+cdef class Hold:
+    """One hold on a slot that was taken: it ends with this object, which is what the arrays of `Slots` have as base."""
+
+    def __init__(self, Slots slots not None, Py_ssize_t slot):
+        slots._check(slot)
+        self._slots, self._slot = slots, slot
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        if self._start is NULL:
+            raise BufferError("this hold shows nothing")
+        PyBuffer_FillInfo(view, self, self._start, self._size, True, flags)
+
+    def __dealloc__(self):
+        cdef PyObject* kind
+        cdef PyObject* value
+        cdef PyObject* trace
+        if self._slots is not None:
+            PyErr_Fetch(&kind, &value, &trace)  # an error that is just being raised stays as it is
+            self._slots._drop(self._slot)
+            PyErr_Restore(kind, value, trace)
