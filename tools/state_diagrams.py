@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from supplierd_client.session import EXPECTING, LOST_AFTER, FrameId, Session
-from supplierd_client.session import State as SessionState
+from supplierd_client.session import EXPECTING, FrameId, Session
+from supplierd_client.turn import LOST_AFTER
+from supplierd_client.turn import State as SessionState
 
 from supplierd.core.worker import TRANSITIONS, Event
 from supplierd.core.worker import State as WorkerState
@@ -132,13 +133,13 @@ def _hear(session: Session, message: control.FromDaemon) -> None:
 
 
 def _hear_sent_for_long(session: Session) -> None:
-    wait = control.encode(control.Wait(session._number, sent=True))
+    wait = control.encode(control.Wait(session.number, sent=True))
     session.hear(wait, 0.0)
     session.hear(wait, LOST_AFTER)
 
 
 def _newest(session: Session) -> None:
-    _hear(session, control.Newest(session._number))
+    _hear(session, control.Newest(session.number))
     if session.released:
         session.take_held(5.0, 0.0)
 

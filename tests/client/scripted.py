@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from supplierd_client.session import FrameId, Session, State, Verdict
+from supplierd_client.session import FrameId, Session, Verdict
+from supplierd_client.turn import State
 
 from supplierd.wire import control
 

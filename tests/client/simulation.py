@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from supplierd_client.session import FrameId, Session, State, Verdict
+from supplierd_client.session import FrameId, Session, Verdict
+from supplierd_client.turn import State
 
 from supplierd.wire import control
 from tests.client.simulated_daemon import Daemon, Pixels

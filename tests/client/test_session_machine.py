@@ -9,7 +9,8 @@ import os
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from supplierd_client.session import LOST_AFTER_MAX, FrameId, State
+from supplierd_client.session import LOST_AFTER_MAX, FrameId
+from supplierd_client.turn import State
 
 from tests.client.simulation import FPS, Handed, Network, Process
 

@@ -4,7 +4,8 @@ import random
 
 import pytest
 from supplierd_client.pace import PACE_MARGIN
-from supplierd_client.session import State, Verdict
+from supplierd_client.session import Verdict
+from supplierd_client.turn import State
 
 from supplierd.wire import control
 from tests.client.scripted import FRESH, INTERVAL, STALE, Scripted

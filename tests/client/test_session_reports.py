@@ -1,7 +1,8 @@
 """What the session tells the daemon of its frames: the numbers of demands, the reports, and what closing adds."""
 
 import pytest
-from supplierd_client.session import LOST_AFTER, LOST_AFTER_MAX, State, Verdict
+from supplierd_client.session import LOST_AFTER_MAX, Verdict
+from supplierd_client.turn import LOST_AFTER, State
 
 from supplierd.wire import control
 from tests.client.scripted import FRESH, SESSION, STALE, Scripted, in_state

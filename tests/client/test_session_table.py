@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import pytest
 from supplierd_client.errors import RefusedError, TakenOverError
-from supplierd_client.session import Session, State, Verdict
+from supplierd_client.session import Session, Verdict
+from supplierd_client.turn import State
 
 from supplierd.wire import control
 from supplierd.wire.errors import WireError

@@ -1,6 +1,6 @@
 """docs/states.md is what the code says."""
 
-from supplierd_client import session
+from supplierd_client import turn
 
 from supplierd.core import worker
 from tests.docs.snippets import ROOT
@@ -15,4 +15,4 @@ def test_the_page_is_up_to_date() -> None:
 def test_every_state_and_event_is_drawn() -> None:
     assert set(WORKER_STATE_TEXTS) == set(worker.State)
     assert set(EVENT_TEXTS) == set(worker.Event)
-    assert set(BUILDERS) == set(session.State)
+    assert set(BUILDERS) == set(turn.State)

@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 from supplierd_client import session as client
+from supplierd_client.turn import LOST_AFTER
 
 from supplierd.core import snapshot
 from supplierd.core.histogram import HistogramSnapshot
@@ -101,7 +102,7 @@ def test_the_packets_of_the_bell() -> None:
     [
         ("REPEAT_AFTER", REPEAT_AFTER),
         ("RETRY_UNSENT", client.RETRY_UNSENT),
-        ("LOST_AFTER", client.LOST_AFTER),
+        ("LOST_AFTER", LOST_AFTER),
         ("LOST_AFTER_MAX", client.LOST_AFTER_MAX),
         ("CONNECT_GRACE", CONNECT_GRACE),
         ("SETTLE_GRACE", SETTLE_GRACE),

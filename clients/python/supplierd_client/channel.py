@@ -4,7 +4,6 @@ import logging
 import math
 import os
 import secrets
-import select
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -32,8 +31,9 @@ from supplierd_client.bell import Bell, HungUpError
 from supplierd_client.express import Express
 from supplierd_client.frame import Frame, Moment, age_now, age_of, inline_payload
 from supplierd_client.lane import ArenaAccess
-from supplierd_client.session import EXPECTING, Session, State, Verdict
+from supplierd_client.session import EXPECTING, Session, Verdict
 from supplierd_client.sockets import Reach, Source, connect, default_control, local_directory, reachable, reachable_bell
+from supplierd_client.turn import State
 
 LEAVE_WAIT_MS: Final = 100
 """How long closing waits for the last message to be written."""
@@ -131,12 +131,16 @@ class Channel:
         """When `step` must be called again, if nothing arrives before: seconds, monotonic."""
         return self._session.next_at
 
-    def express(self, poll: select.poll) -> Express | None:
-        """The short way to the next frame, as long as `sources` stay what they are; None where there is none."""
+    def express(self, descriptors: Sequence[int]) -> Express | None:
+        """The short way to the next frame, as long as `sources` stay what they are; None where there is none.
+
+        Args:
+            descriptors: of all that the worker is woken by.
+        """
         if self._bell is None or self._arenas is None:
             return None
         others = [source for source in self.sources if isinstance(source, Source)]
-        return Express(self._session, self._bell, self._arenas, others, poll)
+        return Express(self._session, self._bell, self._arenas, others, descriptors)
 
     def step(self, now: float) -> Frame | None:
         """Do all that can be done without waiting; the frame to hand out, if there is one.

@@ -3,26 +3,26 @@
 A worker that waits for its next frame has been off the processor for most of a frame's interval, and all that it
 touches comes from memory: what a frame costs is how much code and data that is. So what happens with nearly every frame
 is one function here, and whatever is unusual is left to `Channel.step`, which finds everything as if nobody had looked.
+
+There is the same in C, `express.pyx`, which is imported in place of this file where it was compiled.
 """
 
 import math
 import select
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from supplierd.arena import ArenaError, ArenaReader
-from supplierd.wire.bell import FRAME, FRAME_KIND, MAX_HEADS
+from supplierd.wire.bell import FRAME, FRAME_KIND, MAX_HEADS, encode_demand
 from supplierd.wire.frame import Header
 from supplierd_client.bell import NEVER_WAIT, Bell
 from supplierd_client.frame import Frame, is_ours
 from supplierd_client.session import Session
-from supplierd_client.sockets import Source
+from supplierd_client.sockets import LONGEST_WAIT, Source
 
-LONGEST_WAIT: Final = (1 << 31) - 1
-"""Milliseconds, as a C int has room for."""
 _Head = tuple[Header, str, "np.dtype[Any]", tuple[int, ...], bool]
 """What the frames of one head have in common: header, arena, dtype and shape, and whether their clock is ours."""
 
@@ -33,14 +33,17 @@ class Express:
     Args:
         session, bell, arenas: of its channel.
         others: the sources that frames or messages may come by, too.
-        poll: waits for the bell, and for everything else that the worker is woken by.
+        descriptors: of all that the worker is woken by.
     """
 
     __slots__ = ("_arenas", "_bell", "_expected", "_heads", "_others", "_poll", "_receive", "_send", "_session")
 
     def __init__(
-        self, session: Session, bell: Bell, arenas: ArenaReader, others: Sequence[Source], poll: select.poll
+        self, session: Session, bell: Bell, arenas: ArenaReader, others: Sequence[Source], descriptors: Sequence[int]
     ) -> None:
+        poll = select.poll()
+        for descriptor in descriptors:
+            poll.register(descriptor, select.POLLIN)
         self._session = session
         self._bell = bell
         self._others = others
@@ -60,9 +63,11 @@ class Express:
             if other.more:  # its descriptor tells of nothing new before it has been received from in vain
                 return None
         session = self._session
-        demand = session.begin(now, self._arenas.leases_held)
-        if demand is None:
+        if not session.begin(now):
             return None
+        assert session.identity is not None
+        report = (*session.identity, session.outcome, session.age, session.processing)
+        demand = encode_demand(session.session, session.number, report, self._arenas.leases_held)
         try:
             self._send(demand, NEVER_WAIT)
             wait = min(until, session.next_at) - now

@@ -1,6 +1,5 @@
 """How old the frames of a stream use to be when they arrive: one that is older has waited in a socket."""
 
-from dataclasses import dataclass
 from typing import Final
 
 PACE_MARGIN: Final = 0.020
@@ -10,16 +9,16 @@ PACE_WEIGHT: Final = 0.125
 DEVIATIONS: Final = 4
 
 
-@dataclass(slots=True)
 class Pace:
-    """What is known of one stream: its interval, and how old its frames use to be on arrival."""
+    """What is known of one stream: its interval, and how old its frames use to be on arrival; in seconds.
 
-    epoch: int
-    seq: int
-    captured: int
-    interval: float = 0.0
-    age: float = 0.0
-    deviation: float = 0.0
+    Args:
+        epoch, seq, captured: of the first frame; `captured` in ns of its publisher's clock.
+    """
+
+    def __init__(self, epoch: int, seq: int, captured: int) -> None:
+        self.epoch, self.seq, self.captured = epoch, seq, captured
+        self.interval = self.age = self.deviation = 0.0
 
     def suspects(self, age: float) -> bool:
         """Whether a frame of this age must have waited somewhere."""

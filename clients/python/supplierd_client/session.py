@@ -16,25 +16,11 @@ from typing import Final, NamedTuple
 from supplierd.wire import bell, control
 from supplierd_client.errors import ClientError, RefusedError, TakenOverError
 from supplierd_client.pace import Pace
+from supplierd_client.turn import LOST_AFTER, REPEAT_AFTER, State, Turn, nanoseconds
 
 RETRY_UNSENT: Final = 0.05
 """Seconds until a message that found no connection is tried again."""
-REPEAT_AFTER: Final = 1.0
-"""Seconds until an unanswered message is repeated; the daemon's WELCOME may say otherwise for demands."""
-LOST_AFTER: Final = 2.0
-"""Seconds after which a frame that was sent, and did not come, is given up at least. Doubled each time that one is, and
-twice what the last one took: a link that needs longer than this for one frame still gets all of them through."""
 LOST_AFTER_MAX: Final = 64.0
-
-
-class State(StrEnum):
-    """Where a session is."""
-
-    JOINING = "joining"  # a JOIN is out
-    IDLE = "idle"  # joined, and nobody asks
-    ASKING = "asking"  # a demand is out
-    CHECKING = "checking"  # a suspicious frame is at hand, a RECHECK is out
-    ENDED = "ended"  # refused, taken over or closed
 
 
 class Verdict(StrEnum):
@@ -46,7 +32,6 @@ class Verdict(StrEnum):
 
 
 # Looking up a member of an enumeration goes through its metaclass: once is enough for what is asked at each frame.
-_IDLE: Final = State.IDLE
 _ASKING: Final = State.ASKING
 _CHECKING: Final = State.CHECKING
 _TAKE: Final = Verdict.TAKE
@@ -63,7 +48,7 @@ class FrameId(NamedTuple):
     seq: int
 
 
-class Session:
+class Session(Turn):
     """The protocol of one worker.
 
     Args:
@@ -75,63 +60,31 @@ class Session:
     def __init__(
         self, join: control.Join, max_age: float | None, inline_reason: Callable[[], str] = lambda: "unsupported"
     ) -> None:
-        self.state = State.JOINING
+        super().__init__(max_age)
         self.error: ClientError | None = None
         self.welcome: control.Welcome | None = None
         self.endpoint = ""  # where the shell's PULL socket belongs; "" until there is one
-        self.next_at = float("-inf")  # when the shell must ask `to_send` again
-        self.released: bool | None = None  # the held frame: True: hand it out, False: forget it
         self.leases = 0  # of the shell: how many arena slots it holds
         self._join = join
-        self._max_age = max_age
         self._inline_reason = inline_reason
         self._cannot_read = ""  # what was found when an arena could not be read after all
-        self._asked = False  # the user wants a frame
-        self._number = 0
         self._attempt = 0
-        self._last: tuple[str, int, int] | None = None  # the last frame, a FrameId; None: there was none
-        self._outcome = ""  # what became of it
-        self._age = 0  # ns, when that was decided
-        self._processing = 0  # ns, from hand-over to the next demand
-        self._handed_at = 0.0  # when it was handed out, if it was and no demand has followed
-        self._held: tuple[str, int, int] | None = None
         self._held_age = 0.0
         self._held_captured = 0
-        self._under_way_since: float | None = None
-        self._lost_after = LOST_AFTER
-        self._repeat_after = REPEAT_AFTER
-        self._paces: dict[str, Pace] = {}
         self._restart()
 
     # --- what the user wants ------------------------------------------------------------------------------------------
-
-    def ask(self, now: float) -> None:
-        """The user wants a frame."""
-        self._asked = True
-        self._finish_processing(now)
-        if self.state is _IDLE:
-            self._demand(now)
 
     def leave(self, now: float) -> bytes | None:
         """The worker closes: the last message, if the daemon knows the session. The session ends."""
         message = None
         if self.welcome is not None and self.state is not State.ENDED:
-            self._finish_processing(now)
-            if self._held is not None:
-                self._settle(self._held, "closed", self._held_age)
+            self.finish_processing(now)
+            if self.held is not None:
+                self._settle(self.held, "closed", self._held_age)
             message = control.encode(control.Leave(self.welcome.session, self._report()))
         self.state = State.ENDED
         return message
-
-    def begin(self, now: float, leases: int) -> bytes | None:
-        """`ask` and `to_send` in one, for a session that goes over a bell and has had a frame: the demand in its short
-        form. None, and nothing has changed, where things are not as simple."""
-        if self.state is not _IDLE or self._last is None or self.welcome is None:
-            return None
-        self.ask(now)
-        self.next_at = now + self._repeat_after
-        report = (*self._last, self._outcome, self._age, self._processing)
-        return bell.encode_demand(self.welcome.session, self._number, report, leases)
 
     # --- control ------------------------------------------------------------------------------------------------------
 
@@ -140,17 +93,17 @@ class Session:
         if now < self.next_at:
             return None
         if self.state is _ASKING and self.welcome is not None:
-            self.next_at = now + self._repeat_after
+            self.next_at = now + self.repeat_after
             encode = bell.encode_demand if short else control.encode_demand
-            return encode(self.welcome.session, self._number, self._report(), self.leases)
+            return encode(self.welcome.session, self.number, self._report(), self.leases)
         self.next_at = now + REPEAT_AFTER
         match self.state:
             case State.JOINING:
                 return control.encode(self._join_message())
-            case State.CHECKING if self.welcome is not None and self._under_way_since is None:
-                self._under_way_since = now
-                self.next_at = now + self._lost_after
-                return control.encode(control.Recheck(self.welcome.session, self._number))
+            case State.CHECKING if self.welcome is not None and self.under_way_since == _NEVER:
+                self.under_way_since = now
+                self.next_at = now + self.lost_after
+                return control.encode(control.Recheck(self.welcome.session, self.number))
             case State.CHECKING:
                 self._give_up()
                 self.next_at = now + REPEAT_AFTER
@@ -165,7 +118,7 @@ class Session:
 
     def unsent(self, now: float) -> None:
         """The message that `to_send` gave found no connection."""
-        self._under_way_since = None
+        self.under_way_since = _NEVER
         self.next_at = now + RETRY_UNSENT
 
     def hear(self, data: bytes, now: float) -> None:
@@ -195,9 +148,9 @@ class Session:
             case control.Goodbye() if self.state is not State.ENDED:
                 self._restart()
                 self.next_at = now + RETRY_UNSENT
-            case control.Newest() if self.state is State.CHECKING and message.number == self._number:
+            case control.Newest() if self.state is State.CHECKING and message.number == self.number:
                 self.released = True
-            case control.Wait() if self.state is State.ASKING and message.number == self._number:
+            case control.Wait() if self.state is State.ASKING and message.number == self.number:
                 self._waited(message.sent, now)
 
     # --- frames -------------------------------------------------------------------------------------------------------
@@ -215,47 +168,32 @@ class Session:
             return _TAKE
         if self.state not in EXPECTING:
             return Verdict.DROP
-        self._lost_after = LOST_AFTER
-        if self._under_way_since is not None:
-            self._lost_after = min(max(LOST_AFTER, 2 * (now - self._under_way_since)), LOST_AFTER_MAX)
-            self._under_way_since = None
-        if self._max_age is not None and age > self._max_age:
+        self.lost_after = LOST_AFTER
+        if self.under_way_since < _NEVER:
+            self.lost_after = min(max(LOST_AFTER, 2 * (now - self.under_way_since)), LOST_AFTER_MAX)
+            self.under_way_since = _NEVER
+        if age > self.max_age:
             self.discard(identity, "expired", age, now)
             return Verdict.DROP
         stream, epoch, seq = identity
-        pace = self._paces.get(stream)
+        pace = self.paces.get(stream)
         if pace is None:
-            pace = self._paces[stream] = Pace(epoch, seq, captured)
+            pace = self.paces[stream] = Pace(epoch, seq, captured)
         if self.state is not _CHECKING and pace.suspects(age):
             self.state = State.CHECKING
-            self._held, self._held_age, self._held_captured = identity, age, captured
+            self.held, self._held_age, self._held_captured = identity, age, captured
             self.released = None
             self.next_at = now
             return Verdict.HOLD
-        self._hand_out(identity, age, now)
+        self.hand_out(identity, age, now)
         pace.learn(epoch, seq, captured, age)
         return _TAKE
 
-    def take(self, identity: tuple[str, int, int], captured: int, age: float, now: float) -> bool:
-        """`arrived`, for a frame that is just what was asked for: it is to be handed out. False, and nothing has
-        changed, where things are not as simple."""
-        stream, epoch, seq = identity
-        pace = self._paces.get(stream)
-        if (
-            self.state is not _ASKING or self._under_way_since is not None or pace is None or pace.suspects(age)
-            or (self._max_age is not None and age > self._max_age)
-        ):  # fmt: skip
-            return False
-        self._lost_after = LOST_AFTER
-        self._hand_out(identity, age, now)
-        pace.learn(epoch, seq, captured, age)
-        return True
-
     def discard(self, identity: tuple[str, int, int], outcome: str, age: float, now: float) -> None:
         """A frame cannot be handed out; ask for the next at once."""
-        self._held, self.released = None, None
+        self.held, self.released = None, None
         self._settle(identity, outcome, age)
-        self._demand(now)
+        self.demand(now)
 
     def go_inline(self, identity: tuple[str, int, int], reason: str, age: float) -> None:
         """An arena cannot be read after all: ask for a session in which payloads come inline."""
@@ -265,77 +203,58 @@ class Session:
 
     def take_held(self, age: float, now: float) -> bool:
         """The held frame is handed out after all, unless it has become too old meanwhile. Arguments as of `arrived`."""
-        held = self._held
+        held = self.held
         assert held is not None
-        if self._max_age is not None and age > self._max_age:
+        if age > self.max_age:
             self.discard(held, "expired", age, now)
             return False
         stream, epoch, seq = held
-        self._paces[stream].learn(epoch, seq, self._held_captured, age)
-        self._hand_out(held, age, now)
+        self.paces[stream].learn(epoch, seq, self._held_captured, age)
+        self.hand_out(held, age, now)
         return True
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _hand_out(self, identity: tuple[str, int, int], age: float, now: float) -> None:
-        self._last, self._outcome, self._processing = identity, "consumed", 0
-        self._age = round(age * 1e9) if age > 0.0 else 0
-        self._handed_at = now
-        self._held = self.released = None
-        self._asked = False
-        self.state = _IDLE
-        self.next_at = _NEVER
-
     def _settle(self, identity: tuple[str, int, int], outcome: str, age: float) -> None:
         """A frame was not handed out, for this reason."""
-        self._last, self._outcome, self._age = identity, outcome, round(age * 1e9)
-        self._processing, self._handed_at = 0, 0.0
+        self.identity, self.outcome, self.age = identity, outcome, nanoseconds(age)
+        self.processing, self.handed_at = 0, 0.0
 
     def _report(self) -> control.Settled | None:
         """The report on the last frame."""
-        return None if self._last is None else control.Settled(*self._last, self._outcome, self._age, self._processing)
-
-    def _finish_processing(self, now: float) -> None:
-        if self._handed_at:
-            self._processing = round((now - self._handed_at) * 1e9)
-            self._handed_at = 0.0
-
-    def _demand(self, now: float) -> None:
-        self._number += 1
-        self._under_way_since = None
-        self.state = _ASKING
-        self.next_at = now
+        identity = self.identity
+        return None if identity is None else control.Settled(*identity, self.outcome, self.age, self.processing)
 
     def _welcomed(self, message: control.Welcome, now: float) -> None:
-        self.welcome = message
-        self._repeat_after = max(message.repeat_after, RETRY_UNSENT)
+        self.welcome, self.session = message, message.session
+        self.repeat_after = max(message.repeat_after, RETRY_UNSENT)
         self.endpoint = message.endpoint
         self.state = State.IDLE
         self.next_at = _NEVER
-        if self._asked:
-            self._demand(now)
+        if self.asked:
+            self.demand(now)
 
     def _waited(self, sent: bool, now: float) -> None:
         """The daemon lives, and says whether a frame is under way to us."""
         if not sent:
-            self._under_way_since = None
-        elif self._under_way_since is None:
-            self._under_way_since = now
-        elif now - self._under_way_since >= self._lost_after:
+            self.under_way_since = _NEVER
+        elif self.under_way_since == _NEVER:
+            self.under_way_since = now
+        elif now - self.under_way_since >= self.lost_after:
             self._give_up()
 
     def _give_up(self) -> None:
         """What is under way to us is lost."""
-        self._lost_after = min(2 * self._lost_after, LOST_AFTER_MAX)
+        self.lost_after = min(2 * self.lost_after, LOST_AFTER_MAX)
         self._restart()
 
     def _restart(self) -> None:
         """Ask for a new session; what was under way in the old one is void."""
         self._attempt += 1
-        self._number = 0
-        self._under_way_since = None
-        self.released = False if self._held is not None else None
-        self._held = None
+        self.number = 0
+        self.under_way_since = _NEVER
+        self.released = False if self.held is not None else None
+        self.held = None
         self.endpoint = ""
         self.state = State.JOINING
         self.next_at = float("-inf")

@@ -104,6 +104,8 @@ def connect(
     return socket
 
 
+LONGEST_WAIT: Final = (1 << 31) - 1
+"""Milliseconds that one poll can wait: a C int's."""
 _POLLIN: Final = int(zmq.POLLIN)  # plain numbers: an enumeration's & costs a microsecond
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 

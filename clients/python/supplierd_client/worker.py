@@ -19,9 +19,9 @@ import zmq
 from supplierd.notify import Notifier
 from supplierd_client.bell import Bell
 from supplierd_client.channel import Channel
-from supplierd_client.express import LONGEST_WAIT, Express
+from supplierd_client.express import Express
 from supplierd_client.frame import Frame
-from supplierd_client.sockets import ProcessGuard, Source
+from supplierd_client.sockets import LONGEST_WAIT, ProcessGuard, Source
 
 _NEVER: Final = float("inf")
 _POLLIN: Final = int(zmq.POLLIN)
@@ -179,9 +179,10 @@ class Worker:
         if self._channel.by_descriptor:
             self._by_descriptor = {source.descriptor: source for source in sources}
             poll = self._poll = select.poll()
-            for descriptor in (self._wake, *self._by_descriptor):
+            descriptors = (self._wake, *self._by_descriptor)
+            for descriptor in descriptors:
                 poll.register(descriptor, select.POLLIN)
-            self._express = self._channel.express(poll)
+            self._express = self._channel.express(descriptors)
         else:
             self._awaited = [(self._wake, _POLLIN), *((s.socket, _POLLIN) for s in sources if isinstance(s, Source))]
 
