@@ -1,5 +1,6 @@
 # `make demo` and `make test` do all the set-up: a virtual environment in .venv with every package pinned by hash.
-# Needed beforehand: Python 3.11 or newer with its venv module, make, and a C compiler where a package has no wheel.
+# Needed beforehand: Python 3.11 or newer with its venv module, and make; a C compiler and Python.h if the modules on a
+# frame's way are to be compiled, which hatch_build.py does; without, they run in pure Python.
 # Each target takes more arguments for its program: make demo ARGS=…, make test PYTEST_ARGS=…
 
 SHELL := /bin/bash
@@ -9,7 +10,10 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PACKAGES := $(VENV)/.packages
 LOCKED := requirements/locked.txt
+TYPED := $(shell find supplierd clients/python -name '*.pyx' -o -name '*.pxd')
+COMPILED := hatch_build.py $(TYPED) $(wildcard $(addsuffix .py,$(basename $(TYPED))))
 UV := uv==0.13.9
 PEERS := .venv-peers
 MEASURED := build/bench
@@ -33,11 +37,16 @@ help: ## list the targets
 
 venv: $(STAMP) ## make .venv with everything installed
 
-$(STAMP): pyproject.toml $(LOCKED)
+$(PACKAGES): pyproject.toml $(LOCKED)
 	@tools/make-venv $(VENV) $(PYTHON)
 	@echo "== installing the packages of $(LOCKED)"
 	@$(PIP) install --quiet --require-hashes --requirement $(LOCKED)
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# pip would compile, too, but say nothing of it.
+$(STAMP): $(PACKAGES) $(COMPILED)
+	@SUPPLIERD_COMPILE=0 $(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python hatch_build.py
 	@touch $@
 
 demo: $(STAMP) ## a daemon, a clip and workers for SECONDS (20) on this machine; ARGS go to `supplierd demo`
@@ -81,7 +90,7 @@ bench-peers: $(PEERS)/.installed ## speed: against imagezmq, NetGear, zenoh, ice
 	@$(PEERS)/bin/python benchmarks/compare.py --json $(MEASURED)/peers.json --markdown $(MEASURED)/peers.md \
 	    --pictures docs/pictures --paste docs/performance.md $(ARGS)
 
-$(PEERS)/.installed: pyproject.toml requirements/peers.txt requirements/build.txt
+$(PEERS)/.installed: pyproject.toml requirements/peers.txt requirements/build.txt $(COMPILED)
 	@tools/peers-install $(PEERS) $(PYTHON)
 	@touch $@
 
@@ -127,7 +136,8 @@ lock: $(STAMP) ## pin the newest versions that pyproject.toml allows
 	{ echo '# What `make bench-peers` compares with, the plots, and what the service needs. Made by `make lock`.'; \
 	  pin --annotation-style line --constraint "$$scratch/locked.txt" --group benchmark pyproject.toml; } > "$$scratch/peers.txt"; \
 	{ echo '# What builds the wheel out of a checkout: deploy/install.sh uses it once. Made by `make lock`.'; \
-	  echo 'hatchling>=1.27' | pin --no-annotate --constraint "$$scratch/locked.txt" -; } > "$$scratch/build.txt"; \
+	  $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	    | pin --no-annotate --constraint "$$scratch/locked.txt" -; } > "$$scratch/build.txt"; \
 	{ echo '# The fuzzing engine of `make fuzz`, which installs it where it has a wheel. Made by `make lock`.'; \
 	  pin --no-annotate --group fuzz; } > "$$scratch/fuzz.txt"; \
 	cd "$$scratch"; \
@@ -138,6 +148,7 @@ lock: $(STAMP) ## pin the newest versions that pyproject.toml allows
 build: $(STAMP) ## dist/: the wheel and the source archive
 	@$(BIN)/python -m build --no-isolation
 
-clean: ## remove .venv, dist and the caches
+clean: ## remove .venv, dist, the compiled modules and the caches
 	@rm -rf $(VENV) $(PEERS) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find supplierd clients/python -name '*.so' -delete
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
