@@ -54,9 +54,11 @@ build_wheel() { # → $wheel
     pip install "${source[@]}" --require-hashes --requirement "$checkout/requirements/build.txt"
     # From a copy: nothing is left in the checkout, which may be read-only.
     mkdir "$scratch/source"
-    cp -r "$checkout/"{pyproject.toml,README.md,supplierd,clients} "$scratch/source/"
+    cp -r "$checkout/"{pyproject.toml,hatch_build.py,README.md,supplierd,clients} "$scratch/source/"
     pip wheel --no-deps --no-build-isolation --wheel-dir "$scratch" "$scratch/source"
     wheel=$(echo "$scratch"/supplierd-*.whl)
+    # pip does not show why the wheel is a pure one.
+    [[ $wheel != *-none-any.whl ]] || say "$("$scratch/tools/bin/python" "$scratch/source/hatch_build.py" 2>/dev/null)"
 }
 
 make_release() { # → $release, complete
