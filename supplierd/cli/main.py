@@ -11,6 +11,7 @@ import click
 
 import supplierd
 from supplierd import logs
+from supplierd.arena import holding
 from supplierd.cli.keygen import keygen
 from supplierd.config import Config, ConfigError, entries, json_schema, load
 from supplierd.core.health import violations
@@ -234,5 +235,6 @@ def demo(source: Path | None, seconds: float) -> None:
 
 @main.command()
 def version() -> None:
-    """Print the versions of supplierd, its wire format and libzmq."""
-    click.echo(f"supplierd {supplierd.__version__}, wire {control.VERSION}, libzmq {LIBZMQ}")
+    """Print the versions of supplierd, its wire format and libzmq, and whether its hot modules are compiled."""
+    how = "pure Python" if holding.__file__.endswith(".py") else "compiled"  # all of them, or none: see hatch_build.py
+    click.echo(f"supplierd {supplierd.__version__}, wire {control.VERSION}, libzmq {LIBZMQ}, {how}")
