@@ -18,10 +18,10 @@ from typing import Final
 import pytest
 
 import supplierd
+from tests.package.building import run
 from tests.support.daemon import environment
 from tests.support.waiting import DEADLINE, wait_for
 
-ROOT: Final = Path(__file__).parents[2]
 ROUND_TRIP: Final = """
 import supplierd, supplierd_client
 from supplierd_client import Publisher, Worker
@@ -33,24 +33,6 @@ with Worker("reader", ["cam-1"]) as worker, Publisher("cam-1") as publisher:
 """
 
 pytestmark = [pytest.mark.package, pytest.mark.timeout(120)]
-
-
-def run(*command: object, cwd: Path, env: dict[str, str] | None = None) -> str:
-    """What a command prints; it must succeed."""
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, check=False, cwd=cwd, env=env, timeout=100
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree."""
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder, ROOT, cwd=folder)
-    (built,) = folder.glob("*.whl")
-    return built
 
 
 @pytest.fixture(scope="module")
