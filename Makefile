@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all the set-up: a virtual environment in .venv with every package pinned by hash.
-# Needed beforehand: Python 3.11 or newer with its venv module, and make; a C compiler and Python.h if the modules on a
-# frame's way are to be compiled, which hatch_build.py does; without, they run in pure Python.
+# Needed beforehand: Python 3.11 or newer with its venv module, make, and a C compiler where a package has no wheel. With
+# a compiler and Python.h the modules on a frame's way are compiled, too (hatch_build.py); without, they are pure Python.
 # Each target takes more arguments for its program: make demo ARGS=…, make test PYTEST_ARGS=…
 
 SHELL := /bin/bash

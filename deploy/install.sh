@@ -11,7 +11,8 @@ usage() {
 usage: install.sh [--wheel FILE] [--wheelhouse DIR] [--python PYTHON] [--no-start]
        install.sh --uninstall
 
-  --wheel FILE      install this wheel; without it, one is built from the checkout
+  --wheel FILE      install this wheel; without it, one is built from the checkout, and
+                    compiled where there are gcc and python3-dev
   --wheelhouse DIR  take packages from this folder instead of the network (fill it with: pip download -d DIR
                     --require-hashes -r requirements/service.txt, and the same for build.txt)
   --python PYTHON   the interpreter, 3.11 or newer, that /opt/supplierd is made with (default: python3)
