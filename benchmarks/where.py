@@ -26,7 +26,7 @@ import supplierd_client.session
 from rig import Rig, play, say, told, until, wait_for_go, when_ended
 from supplierd_client import Publisher, Worker
 
-import supplierd.arena
+import supplierd.arena.holding
 import supplierd.core.supplier
 import supplierd.daemon.dialogue
 import supplierd.daemon.distribution
@@ -65,8 +65,10 @@ WORKER: Final[dict[str, tuple[Any, str]]] = {
     "map, lock and check": (supplierd.arena.ArenaReader, "array"),
     "book it": (supplierd_client.session.Session, "take"),
     "frame": (supplierd_client.express, "Frame"),
-    "let go of the last one": (supplierd.arena.ArenaReader, "_end"),
+    "let go of the last one": (supplierd.arena.holding.Slots, "drop"),
 }
+if str(supplierd_client.express.__file__).endswith(".so"):
+    WORKER.clear()  # compiled, they are no calls that could be wrapped
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
