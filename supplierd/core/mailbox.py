@@ -83,10 +83,16 @@ class Mailbox:
         # Half an interval of tolerance picks the frame nearest to the due time, whatever the jitter.
         self.owed = self._period is None or now >= self._due - self._interval() / 2
 
-    def miss(self) -> None:
-        """Count a frame that came while the worker was gone."""
+    def keep(self) -> None:
+        """The worker is gone: what is pending waits for its return; missed is what a newer one replaces before that."""
+        self.owed = False
+
+    def miss(self, frame: Frame, now: float) -> None:
+        """A newer frame came while the worker is gone: it waits for its return."""
+        self.clear("disconnected")
         self.ledger.offered += 1
-        self._discard("disconnected")
+        self.ledger.pending = 1
+        self.pending, self.pending_since, self.owed = frame, now, False
 
     def ready(self, now: float) -> bool:
         """Whether the pending frame may go out: it is owed, or the one that was to be owed did not come."""
@@ -134,9 +140,11 @@ class Mailbox:
                 self.forget()
 
     def start(self, now: float) -> None:
-        """A session begins: put the stream's newest frame in, unless its worker had it already."""
+        """A session begins: put the stream's newest frame in, unless its worker had it already, or it waits here."""
         newest = self.stream.newest
-        if newest is not None and self.pending is None and (newest.epoch, newest.seq) != self._served:
+        if self.pending is not None:
+            self.owed = True
+        elif newest is not None and (newest.epoch, newest.seq) != self._served:
             self.offer(newest, now)
 
     def remember(self, report: Report) -> None:

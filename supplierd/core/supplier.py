@@ -102,7 +102,7 @@ class Supplier:
         for follower in self._followers[frame.stream]:
             worker, mailbox = follower
             if worker.state is GONE:
-                mailbox.miss()
+                mailbox.miss(frame, now)
                 continue
             mailbox.offer(frame, now)
             if worker.open_demand and mailbox.owed:
@@ -225,13 +225,13 @@ class Supplier:
         worker = self._sessions.get(session)
         if worker is not None:
             self._settle(worker, report, "left", now)
-            self._depart(worker, "left", now)
-            self._unfollow(worker)
+            self._depart(worker, now)
+            self._unfollow(worker, "left")
         return worker
 
     def disconnected(self, worker: Worker, now: float) -> None:
         """A worker's connection is gone, without a leave."""
-        self._depart(worker, "disconnected", now)
+        self._depart(worker, now)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -288,14 +288,12 @@ class Supplier:
         else:
             mailbox.settle(report.outcome if report.outcome in REPORTED_REASONS else "unreadable")
 
-    def _depart(self, worker: Worker, reason: str, now: float) -> None:
+    def _depart(self, worker: Worker, now: float) -> None:
         for mailbox in worker.mailboxes.values():
-            mailbox.clear(reason)
+            mailbox.keep()
         self._sessions.pop(worker.session, None)
-        worker.session = 0
-        worker.open_demand = False
-        worker.departed_at = now
-        worker.leases = 0
+        worker.session = worker.leases = 0
+        worker.open_demand, worker.departed_at = False, now
         worker.on(Event.DEPART)
 
     def _lapse(self, worker: Worker, now: float) -> None:
@@ -303,7 +301,7 @@ class Supplier:
         if now - worker.departed_at >= SETTLE_GRACE:
             self._settle(worker, None, "disconnected", now)
         if worker.following and not worker.policy.configured and now - worker.departed_at >= FOLLOW_GRACE:
-            self._unfollow(worker)
+            self._unfollow(worker, "disconnected")
 
     def _enter(self, worker: Worker, names: Iterable[str], now: float) -> None:
         """Let a worker follow the streams named, beginning with the newest frame of each that it has not had."""
@@ -328,10 +326,12 @@ class Supplier:
         followers.append(Delivery(worker, mailbox))
         followers.sort(key=lambda f: (PRIORITY[f.worker.policy.service_class], f.worker.name))
 
-    def _unfollow(self, worker: Worker) -> None:
+    def _unfollow(self, worker: Worker, missed: str = "") -> None:
         worker.following = False
         for mailbox in worker.mailboxes.values():
             mailbox.followed = False
+            if missed:
+                mailbox.clear(missed)
         for followers in self._followers.values():
             followers[:] = [f for f in followers if f.worker is not worker]
 

@@ -14,7 +14,7 @@ from supplierd.core.service import Settings
 from supplierd.core.stream import Frame
 from supplierd.core.supplier import FOLLOW_GRACE, SETTLE_GRACE, Delivery, Reply, Supplier
 from supplierd.core.worker import REPLACED_INSTANCES, JoinRequest, State
-from tests.core.records import NEVER, Box, ModelStream, ModelWorker, Offer
+from tests.core.records import NEVER, Box, ModelStream, ModelWorker
 
 LATE = 2.5
 """Promised periods after which a waiting worker must have been given what is pending: one period, half an interval of
@@ -56,7 +56,7 @@ class Model:
             if box is None or not box.followed:
                 continue
             if not worker.connected:
-                box.offers.append(Offer(frame, "disconnected"))
+                box.miss(frame, now)
                 continue
             box.offer(frame, now)
             if worker.open and box.surely_due(worker.fps):
@@ -175,21 +175,20 @@ class Model:
             if worker.following and worker.any_stream:
                 worker.boxes.setdefault(name, Box()).followed = True
 
-    def depart(self, worker: ModelWorker, reason: str, now: float) -> None:
-        for box in worker.boxes.values():
-            box.end("pending", reason)
+    def depart(self, worker: ModelWorker, now: float) -> None:
         worker.connected = worker.open = False
         worker.session, worker.departed_at = 0, now
 
     def leave(self, worker: ModelWorker, report: Report | None, now: float) -> None:
         self.settle(worker, report, "left")
-        self.depart(worker, "left", now)
-        self.unfollow(worker)
+        self.depart(worker, now)
+        self.unfollow(worker, "left")
 
-    def unfollow(self, worker: ModelWorker) -> None:
+    def unfollow(self, worker: ModelWorker, missed: str) -> None:
         worker.following = False
         for box in worker.boxes.values():
             box.followed = False
+            box.end("pending", missed)
 
     def settle(self, worker: ModelWorker, report: Report | None, otherwise: str) -> None:
         box = worker.under_way()
@@ -254,7 +253,7 @@ class Model:
             if not worker.connected and gone_for >= SETTLE_GRACE:
                 self.settle(worker, None, "disconnected")
             if not worker.connected and not worker.policy.configured and gone_for >= FOLLOW_GRACE:
-                self.unfollow(worker)
+                self.unfollow(worker, "disconnected")
 
     def fair(self, worker: ModelWorker, chosen: Box) -> None:
         """Of the streams that are ready for sure, none was served longer ago than the chosen one."""

@@ -52,6 +52,12 @@ class Box:
         self.end("pending", "replaced")
         self.offers.append(Offer(frame, "pending"))
 
+    def miss(self, frame: Frame, now: float) -> None:
+        """A newer frame for a worker that is gone: it is there for its return."""
+        self.end("pending", "disconnected")
+        self.offers.append(Offer(frame, "pending"))
+        self.waiting_since = now
+
     def promise(self) -> None:
         """A promised rate begins."""
         self.taken_at, self.turns, self.first_at = NEVER, 0, NEVER

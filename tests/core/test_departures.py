@@ -73,10 +73,10 @@ def test_it_may_come_back(name: str, core: Supplier) -> None:
 
 def test_frames_of_a_vanished_worker_are_missed(core: Supplier, process: Process) -> None:
     process.crash(1.0)
-    assert process.counts == {"offered": 2, "disconnected": 1, "in_flight": 1}
+    assert process.counts == {"offered": 2, "pending": 1, "in_flight": 1}, "it may come back for that one"
     for seq in (3, 4, 5):
         assert core.frame(frame(seq), 1.0) == []
-    assert process.counts == {"offered": 5, "disconnected": 4, "in_flight": 1}
+    assert process.counts == {"offered": 5, "disconnected": 3, "pending": 1, "in_flight": 1}
     assert pictured(core).expected
 
 
@@ -87,11 +87,33 @@ def test_for_a_while_or_for_ever(name: str, for_ever: bool, core: Supplier) -> N
     process.crash(1.0)
     core.tick(1.0 + FOLLOW_GRACE - 0.1)
     core.frame(camera.shoot(), 60.0)
-    assert process.counts == {"offered": 1, "disconnected": 1}
+    assert process.counts == {"offered": 1, "pending": 1}
     core.tick(1.0 + FOLLOW_GRACE)
+    assert process.counts == {"offered": 1, "pending" if for_ever else "disconnected": 1}
     core.frame(camera.shoot(), 70.0)
     assert process.counts["offered"] == (2 if for_ever else 1)
     assert pictured(core, name).expected == for_ever
+
+
+def test_the_newest_frame_waits_for_its_return_and_counts_once(core: Supplier, process: Process) -> None:
+    process.demand(report=report(UNDER_WAY))
+    process.crash(1.0)
+    for seq in (3, 4):
+        core.frame(newest := frame(seq), 1.0)
+    process.join(2.0)
+    assert process.counts["pending"] == 1
+    before = process.counts["offered"]
+    assert process.demand() is newest
+    assert process.counts["offered"] == before
+
+
+def test_what_waits_for_a_worker_that_no_longer_follows_is_left(core: Supplier, process: Process) -> None:
+    process.crash(1.0)
+    core.frame(frame(3), 1.0)
+    box = process.mailbox
+    process.streams = ("cam-2",)
+    process.join(2.0)
+    assert (box.ledger.pending, box.ledger.discarded["left"]) == (0, 1)
 
 
 def test_a_vanished_worker_s_demand_is_void(core: Supplier, process: Process) -> None:
@@ -114,15 +136,15 @@ def test_nobody_vanishes_twice(process: Process) -> None:
 def test_its_fate_stays_open_for_a_while(core: Supplier, process: Process) -> None:
     process.crash(1.0)
     core.tick(1.0 + SETTLE_GRACE - 0.1)
-    assert process.counts == {"offered": 2, "disconnected": 1, "in_flight": 1}
+    assert process.counts == {"offered": 2, "pending": 1, "in_flight": 1}
     core.tick(1.0 + SETTLE_GRACE)
-    assert process.counts == {"offered": 2, "disconnected": 2}
+    assert process.counts == {"offered": 2, "pending": 1, "disconnected": 1}
 
 
 def test_the_same_process_reports_it_when_it_joins_again(core: Supplier, process: Process) -> None:
     process.crash(1.0)
     process.join(1.0 + SETTLE_GRACE - 0.1, report(UNDER_WAY, processing=3.0))
-    assert process.counts == {"offered": 3, "disconnected": 1, "consumed": 1, "pending": 1}
+    assert process.counts == {"offered": 2, "consumed": 1, "pending": 1}
     assert process.mailbox.last_consumed_at == SETTLE_GRACE + 0.9 - 3.0
 
 
@@ -137,7 +159,7 @@ def test_another_process_cannot_know(core: Supplier, process: Process) -> None:
     process.crash(1.0)
     after = Process(core)
     after.join(2.0, report(UNDER_WAY))
-    assert after.counts == {"offered": 3, "disconnected": 2, "pending": 1}
+    assert after.counts == {"offered": 2, "disconnected": 1, "pending": 1}
 
 
 def test_a_worker_that_is_long_away_gets_the_last_frame_if_it_had_not(core: Supplier) -> None:

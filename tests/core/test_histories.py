@@ -326,7 +326,7 @@ class Histories(RuleBasedStateMachine):
             worker = self.model.workers[there[which % len(there)]]
             event("disconnected" + (" with a frame under way" if worker.under_way() else ""))
             self.core.disconnected(self.core.workers[worker.name], self.now)
-            self.model.depart(worker, "disconnected", self.now)
+            self.model.depart(worker, self.now)
 
     # --- time -------------------------------------------------------------------------------------------------------
 

@@ -80,10 +80,11 @@ def test_each_other_end_is_a_drop_but_leaving(box: Box, reason: str) -> None:
 
 
 def test_frames_of_a_gone_worker_are_drops(box: Box) -> None:
-    box.mailbox.miss()
-    box.check()
-    assert box.mailbox.ledger.discarded == {"disconnected": 1}
-    assert box.mailbox.consecutive_drops == 1
+    for seq in (1, 2, 3):
+        box.mailbox.miss(frame(seq), 1.0)
+        box.check()
+    assert box.mailbox.ledger.discarded == {"disconnected": 2}, "the newest waits for its return"
+    assert (box.mailbox.consecutive_drops, box.mailbox.ledger.pending) == (2, 1)
 
 
 def test_holds_compares_epoch_and_seq(box: Box) -> None:

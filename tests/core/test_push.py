@@ -56,8 +56,9 @@ def test_before_its_socket_has_a_peer_it_gets_nothing(core: Supplier, camera: Ca
     worker = opened(core, "one")
     assert push(core, core.tick(0.1)) == ["one"]  # a newcomer starts with the newest frame
     core.disconnected(worker, 1.0)
-    assert core.frame(camera.shoot(), 1.0) == []
-    assert counts(core, "one") == {"offered": 2, "consumed": 1, "disconnected": 1}
+    for step in (1.0, 2.0):
+        assert core.frame(camera.shoot(), step) == []
+    assert counts(core, "one") == {"offered": 3, "consumed": 1, "disconnected": 1, "pending": 1}
 
 
 def test_another_peer_is_a_newcomer_too(core: Supplier) -> None:
