@@ -16,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -98,21 +99,40 @@ def build_in_place() -> str:
     Those of another Python stay, unless they are stale: two environments can share a tree.
 
     Raises:
-        CannotCompileError: SUPPLIERD_COMPILE is 1, and it failed.
+        CannotCompileError: SUPPLIERD_COMPILE is 1, and it failed; or an old extension cannot be removed.
     """
-    for old in extensions_in_place():
-        if old.name.endswith(SUFFIX) or is_stale(old):
-            (ROOT / old).unlink()
-    time = newest_source()
+    try:
+        clear(lambda old: old.name.endswith(SUFFIX) or is_stale(old))
+    except OSError as error:  # an old one that stays would hide newer sources
+        raise CannotCompileError(f"extensions of before cannot be removed: {error}") from None
     with tempfile.TemporaryDirectory(prefix="supplierd-") as scratch:
         extensions, outcome = build(Path(scratch))
-        for extension in extensions:
-            place = ROOT / extension
-            unseen = place.with_name(f".{place.name}")
-            shutil.copyfile(f"{scratch}/{extension}", unseen)
-            os.utime(unseen, ns=(time, time))
-            unseen.replace(place)
+        try:
+            for extension in extensions:
+                install(Path(scratch, extension), ROOT / extension)
+        except OSError as error:
+            clear(lambda placed: placed.name.endswith(SUFFIX))
+            if os.environ.get(VARIABLE) == "1":
+                raise CannotCompileError(f"extensions cannot be put beside their sources: {error}") from None
+            return f"supplierd: pure Python: all works, but takes more CPU. Not put beside their sources: {error}"
     return outcome
+
+
+def clear(chosen: Callable[[Path], bool]) -> None:
+    """Remove the extensions in place that are chosen. Raises OSError: one of them cannot be."""
+    for old in filter(chosen, extensions_in_place()):
+        (ROOT / old).unlink()
+
+
+def install(extension: Path, place: Path) -> None:
+    """Put an extension beside its sources, whole or not at all. Raises OSError."""
+    time, unseen = newest_source(), place.with_name(f".{place.name}")
+    try:
+        shutil.copyfile(extension, unseen)
+        os.utime(unseen, ns=(time, time))
+        unseen.replace(place)
+    finally:
+        unseen.unlink(missing_ok=True)
 
 
 def build(scratch: Path) -> tuple[list[Path], str]:
@@ -145,6 +165,10 @@ def find_compiler() -> list[str]:
     Raises:
         CannotCompileError: something is missing.
     """
+    if sys.byteorder != "little":
+        raise CannotCompileError("this machine is not little-endian, and the compiled modules read packets as they are")
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        raise CannotCompileError("this Python has no global lock, which the compiled modules count under")
     if importlib.util.find_spec("Cython") is None:
         raise CannotCompileError("no Cython; pip install cython")
     wanted = [os.environ["CC"]] if os.environ.get("CC") else [str(sysconfig.get_config_var("CC")), "cc", "gcc", "clang"]

@@ -124,9 +124,13 @@ class Slots:
         """An array of a slot that is held and shown: with it, the hold ends.
 
         Raises:
-            ValueError, TypeError: type and shape do not make the size; the hold stays.
+            ValueError, TypeError: type and shape do not make the size; the hold has ended.
         """
-        held = self._root(slot, size, dtype, shape)
+        try:
+            held = self._root(slot, size, dtype, shape)
+        except (ValueError, TypeError):
+            self.drop(slot)
+            raise
         held.hold = self, slot
         return held.view(_NDARRAY)
 

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, boundscheck=False, wraparound=False, auto_pickle=False
 """holding.py in C: see there for what each class is for. (docs/adr/0015-compiled.md)
 
 All of it runs under the interpreter's lock from end to end, which stands for the lock and the queue of the original: no
@@ -30,10 +30,8 @@ cdef extern from "unistd.h":
     int SEEK_SET
 
 cdef extern from "Python.h":
-    ctypedef struct PyObject
     object PyErr_SetFromErrno(object)
-    void PyErr_Fetch(PyObject**, PyObject**, PyObject**)
-    void PyErr_Restore(PyObject*, PyObject*, PyObject*)
+    void Py_DECREF(object)
 
 cdef object _ndarray = np.ndarray
 cdef uint64_t _TABLE_OFFSET = TABLE_OFFSET
@@ -107,10 +105,14 @@ cdef class Slots:
         """An array of a slot that is held and shown: with it, the hold ends.
 
         Raises:
-            ValueError, TypeError: type and shape do not make the size; the hold stays.
+            ValueError, TypeError: type and shape do not make the size; the hold has ended.
         """
         self._check(slot)
-        return self._array(slot, size, dtype, shape)
+        try:
+            return self._array(slot, size, dtype, shape)
+        except (ValueError, TypeError):
+            self._drop(slot)
+            raise
 
     cdef object usual(
         self, uint64_t slot, uint64_t generation, uint64_t offset, uint64_t size, object dtype, tuple shape
@@ -139,7 +141,6 @@ cdef class Slots:
     cdef object _array(self, Py_ssize_t slot, uint64_t size, object dtype, tuple shape):
         cdef Hold hold = Hold.__new__(Hold)
         hold._slot, hold._size = slot, size  # it shows the memory, and ends nothing before it has its slots
-        hold._slots = None
         if self._memory.buf is NULL or size > self._shown[slot]:
             raise ValueError("the slot is not in memory")
         hold._start = <char*>self._memory.buf + self._first + slot * self._stride
@@ -151,8 +152,9 @@ cdef class Slots:
 
     cdef bint _take(self, Py_ssize_t slot, uint64_t generation) except -1:
         cdef int fd = self.locks.fd, problem
+        cdef bint first = not self._holds[slot]
         cdef uint64_t found = 0
-        if not self._holds[slot]:
+        if first:
             problem = _lock(fd, F_RDLCK, slot)
             if problem == EAGAIN or problem == EACCES:
                 return False
@@ -160,12 +162,16 @@ cdef class Slots:
                 PyErr_SetFromErrno(OSError)
         if self._generations is not NULL:
             found = self._generations[slot]
-        else:  # nothing is mapped before somebody wants to see a frame
-            pread(fd, &found, sizeof(found), _TABLE_OFFSET + 8 * slot)
+        elif pread(fd, &found, sizeof(found), _TABLE_OFFSET + 8 * slot) < 0:  # nothing is mapped before it is looked at
+            try:
+                PyErr_SetFromErrno(OSError)
+            finally:
+                if first:
+                    _lock(fd, F_UNLCK, slot)
         if found == generation:
             self._holds[slot] += 1
             self._tally.held += 1
-        elif not self._holds[slot]:
+        elif first:
             _lock(fd, F_UNLCK, slot)
         return found == generation
 
@@ -196,12 +202,8 @@ cdef class Hold:
         if self._start is NULL:
             raise BufferError("this hold shows nothing")
         PyBuffer_FillInfo(view, self, self._start, self._size, True, flags)
+        Py_DECREF(None)  # which Cython had put into view.obj
 
     def __dealloc__(self):
-        cdef PyObject* kind
-        cdef PyObject* value
-        cdef PyObject* trace
         if self._slots is not None:
-            PyErr_Fetch(&kind, &value, &trace)  # an error that is just being raised stays as it is
             self._slots._drop(self._slot)
-            PyErr_Restore(kind, value, trace)

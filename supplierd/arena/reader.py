@@ -184,10 +184,10 @@ class ArenaReader:
         arena = self._hold(place)
         try:
             arena.map(place)
-            return arena.view(place[1], place[4], dtype, shape)
         except BaseException:
             arena.drop(place[1])
             raise
+        return arena.view(place[1], place[4], dtype, shape)
 
     def prune(self) -> None:
         """Let go of arenas that were unlinked, so that their memory is freed; call it now and then while idle."""

@@ -236,5 +236,5 @@ def demo(source: Path | None, seconds: float) -> None:
 @main.command()
 def version() -> None:
     """Print the versions of supplierd, its wire format and libzmq, and whether its hot modules are compiled."""
-    how = "pure Python" if holding.__file__.endswith(".py") else "compiled"  # all of them, or none: see hatch_build.py
+    how = "compiled" if holding.__file__.endswith(".so") else "pure Python"  # all of them, or none: see hatch_build.py
     click.echo(f"supplierd {supplierd.__version__}, wire {control.VERSION}, libzmq {LIBZMQ}, {how}")

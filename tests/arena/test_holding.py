@@ -1,6 +1,8 @@
 """Holds, in Python and, where it is compiled, in C: both must say the same of any place, and keep the same counts."""
 
+import copy
 import importlib.util
+import pickle
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -109,9 +111,18 @@ def test_a_shape_of_another_size_is_refused_and_nothing_is_held(reading: Reading
     assert reading.slots.take(frame.slot, frame.generation)
     with pytest.raises((ValueError, TypeError)):
         reading.slots.view(frame.slot, SIZE, UINT8, shape)
-    assert (reading.tally.held, reading.locked) == (1, 1), "the caller's hold stays"
-    reading.slots.drop(frame.slot)
     assert (reading.tally.held, reading.locked) == (0, 0)
+
+
+@pytest.mark.skipif(not COMPILED, reason="in Python its base is an array, which copies itself")
+def test_a_hold_cannot_be_copied(directory: Path) -> None:
+    """A copy would be a hold that nobody counted."""
+    reading = Reading(holding, directory)
+    reading.show()
+    hold = reading.array(reading.frames[0]).base
+    for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot pickle"):
+            attempt(hold)
 
 
 @every_module

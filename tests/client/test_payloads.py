@@ -1,6 +1,7 @@
 """What is published is what arrives: every number type and layout, in shared memory and inline; and what is refused."""
 
 import itertools
+import pickle
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -196,6 +197,14 @@ def test_a_frame_outlives_its_worker_and_its_publisher(own_pair: Pair) -> None:
 def test_later_frames_do_not_change_one_that_is_kept(pair: Pair) -> None:
     kept = [round_trip(*pair, np.full(50_000, value, np.uint8)) for value in range(20)]
     assert all((frame.array == value).all() for value, frame in enumerate(kept))
+
+
+def test_a_frame_can_be_sent_to_another_process(pair: Pair) -> None:
+    frame = round_trip(*pair, np.arange(24, dtype=np.float32).reshape(4, 6))
+    copied = pickle.loads(pickle.dumps(frame))
+    assert (copied.array == frame.array).all()
+    for name in ("stream", "seq", "epoch", "encoding", "captured_at", "age", "same_clock", "metadata"):
+        assert getattr(copied, name) == getattr(frame, name)
 
 
 def test_a_released_frame_is_empty_and_what_was_taken_of_it_stays(pair: Pair) -> None:

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, boundscheck=False, wraparound=False, auto_pickle=False
 """express.py in C: see there what it is for, and supplierd.wire.bell for the packets. (docs/adr/0015-compiled.md)"""
 
 from libc.math cimport ceil
@@ -13,6 +13,10 @@ import numpy as np
 
 from supplierd.wire.bell import DEMAND, DEMAND_KIND, FRAME, FRAME_KIND, MAX_HEADS, OUTCOME_NUMBERS
 from supplierd_client.frame import is_ours
+from supplierd_client.sockets import LONGEST_WAIT
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
 
 cdef extern from "poll.h" nogil:
     struct pollfd:
@@ -29,9 +33,8 @@ cdef extern from "sys/socket.h" nogil:
 
 cdef enum:
     _MAX_DESCRIPTORS = 8
-    _MAX_MS = 0x7FFFFFFF
 
-# As in supplierd.wire.bell; both sides are one machine's, and it is little-endian: see `usable`.
+# As in supplierd.wire.bell. hatch_build.py compiles nothing on a machine that is not little-endian.
 cdef packed struct _Demand:
     uint8_t kind
     uint8_t outcome
@@ -61,6 +64,7 @@ cdef uint8_t _DEMAND_KIND = DEMAND_KIND
 cdef uint8_t _FRAME_KIND = FRAME_KIND
 cdef dict _OUTCOMES = OUTCOME_NUMBERS
 cdef Py_ssize_t _MAX_HEADS = MAX_HEADS
+cdef int _LONGEST_WAIT = LONGEST_WAIT
 
 if sizeof(_Demand) != DEMAND.size or sizeof(_Frame) != FRAME.size:
     raise ImportError("the packets of supplierd.wire.bell have changed: compile this module anew")
@@ -115,7 +119,7 @@ cdef class Express:
             return None
         wait = min(until, turn.next_at) - now
         if wait > 0.0:
-            milliseconds = <int>min(ceil(wait * 1e3), _MAX_MS)
+            milliseconds = <int>min(ceil(wait * 1e3), _LONGEST_WAIT)
         if not self._rung(milliseconds):
             return None
         size = recv(self._descriptor, &self._buffer[0], self._buffer.shape[0], MSG_DONTWAIT)
@@ -132,18 +136,18 @@ cdef class Express:
     cdef bint _ask(self, Turn turn) except -1:
         """Send the demand; whether it was."""
         cdef _Demand demand
-        cdef tuple identity = turn.identity
         demand.kind, demand.outcome = _DEMAND_KIND, _OUTCOMES[turn.outcome]
         demand.zeros[0] = demand.zeros[1] = 0
         demand.leases = <uint32_t>self._tally.held
         demand.session, demand.number = turn.session, turn.number
-        demand.epoch, demand.seq = identity[1], identity[2]
+        _, demand.epoch, demand.seq = turn.identity
         demand.age, demand.processing = turn.age, turn.processing
         return send(self._descriptor, &demand, sizeof(demand), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0
 
     cdef bint _rung(self, int milliseconds) except -1:
         """Wait; whether the bell has something, and nothing else."""
         cdef int ready, i
+        PyErr_CheckSignals()  # a handler may close the worker: once it waits, a signal ends the waiting
         with nogil:
             ready = poll(self._awaited, self._count, milliseconds)
         if ready != 1:
@@ -168,7 +172,7 @@ cdef class Express:
         if arena is None:
             return None
         clock_gettime(CLOCK_MONOTONIC, &time)
-        arrived = time.tv_sec * 1_000_000_000 + time.tv_nsec
+        arrived = <int64_t>time.tv_sec * 1_000_000_000 + time.tv_nsec
         age = (<double>arrived - <double>told.captured_mono) / 1e9
         try:
             shape = head.shape or (<object>told.size,)

@@ -105,6 +105,11 @@ class Frame:
         self.array = np.empty(0, np.uint8)
         self.array.flags.writeable = False
 
+    def __reduce__(self) -> tuple[type["Frame"], tuple[wire.Header, Moment, npt.NDArray[Any], float]]:
+        """A pickled frame has its bytes, and can be read by whoever has supplierd_client, compiled or not."""
+        moment = (self.seq, self._captured_wall, self._captured_mono)
+        return Frame, (self._header, moment, self.array, self.age)
+
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.array.shape))
         return (
