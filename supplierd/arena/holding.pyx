@@ -6,7 +6,9 @@ line here gives it up, and a finaliser that runs between two lines of Python fin
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.errno cimport EACCES, EAGAIN, errno
 from libc.stdint cimport uint64_t
@@ -31,10 +33,10 @@ cdef extern from "unistd.h":
 
 cdef extern from "Python.h":
     object PyErr_SetFromErrno(object)
-    void Py_DECREF(object)
 
 cdef object _ndarray = np.ndarray
 cdef uint64_t _TABLE_OFFSET = TABLE_OFFSET
+cdef char* _BYTES = "B"  # as the struct module names them
 
 
 cdef inline int _lock(int fd, short kind, Py_ssize_t slot) noexcept:
@@ -201,8 +203,14 @@ cdef class Hold:
     def __getbuffer__(self, Py_buffer* view, int flags):
         if self._start is NULL:
             raise BufferError("this hold shows nothing")
-        PyBuffer_FillInfo(view, self, self._start, self._size, True, flags)
-        Py_DECREF(None)  # which Cython had put into view.obj
+        if flags & PyBUF_WRITABLE:
+            raise BufferError("a frame is read-only")
+        view.obj, view.buf, view.len = self, self._start, self._size
+        view.readonly, view.itemsize, view.ndim = True, 1, 1
+        view.format = _BYTES if flags & PyBUF_FORMAT else NULL
+        view.shape = &self._size if flags & PyBUF_ND else NULL
+        view.strides = &view.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+        view.suboffsets, view.internal = NULL, NULL
 
     def __dealloc__(self):
         if self._slots is not None:
