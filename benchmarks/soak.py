@@ -275,8 +275,7 @@ class Soak:
 
         def closed() -> Snapshot | None:
             snapshot = self.rig.snapshot()
-            open_ones = (m.pending or m.in_flight for w in snapshot.workers for m in w.mailboxes)
-            return None if any(open_ones) else snapshot
+            return None if any(m.in_flight for w in snapshot.workers for m in w.mailboxes) else snapshot
 
         snapshot = until(closed, "the accounts to close", SETTLED_WITHIN)
         assert snapshot is not None

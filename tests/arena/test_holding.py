@@ -70,6 +70,15 @@ def reading(module: Any, directory: Path) -> Reading:
     return Reading(module, directory)
 
 
+@pytest.fixture
+def pair(directory: Path) -> list[Reading]:
+    """One for each implementation, with frames of its own in memory."""
+    pair = [Reading(parameter.values[0], directory) for parameter in MODULES]
+    for reading in pair:
+        reading.show()
+    return pair
+
+
 @every_module
 def test_a_hold_lasts_as_long_as_any_view(reading: Reading) -> None:
     reading.show()
@@ -174,13 +183,8 @@ def test_numbers_of_slots_are_checked(reading: Reading) -> None:
     ),
     add=st.booleans(),
 )
-def test_both_say_the_same_of_any_place(directory: Path, frame: int, changes: dict[int, int], add: bool) -> None:
+def test_both_say_the_same_of_any_place(pair: list[Reading], frame: int, changes: dict[int, int], add: bool) -> None:
     """Whatever a publisher or a daemon may claim: only the frame itself can be had."""
-    pair = _PAIRS.get(directory)
-    if pair is None:
-        pair = _PAIRS[directory] = [Reading(parameter.values[0], directory) for parameter in MODULES]
-        for reading in pair:
-            reading.show()
     answers = []
     for reading in pair:
         place: list[Any] = list(reading.frames[frame])
@@ -192,6 +196,3 @@ def test_both_say_the_same_of_any_place(directory: Path, frame: int, changes: di
         del array
         assert reading.tally.held == 0
     assert answers[0] == answers[1]
-
-
-_PAIRS: dict[Path, list[Reading]] = {}
