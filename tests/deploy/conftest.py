@@ -15,7 +15,17 @@ from tests.support.fixtures import actor, daemon, daemons, home
 
 __all__ = ["actor", "daemon", "daemons", "home", "machine", "running", "service"]
 
-CHECKOUT = ("pyproject.toml", "README.md", "supplierd", "clients", "config", "deploy", "docs", "requirements")
+CHECKOUT = (
+    "pyproject.toml",
+    "hatch_build.py",
+    "README.md",
+    "supplierd",
+    "clients",
+    "config",
+    "deploy",
+    "docs",
+    "requirements",
+)
 
 
 @pytest.fixture(scope="session")
