@@ -112,9 +112,7 @@ def build_in_place() -> str:
                 install(Path(scratch, extension), ROOT / extension)
         except OSError as error:
             clear(lambda placed: placed.name.endswith(SUFFIX))
-            if os.environ.get(VARIABLE) == "1":
-                raise CannotCompileError(f"extensions cannot be put beside their sources: {error}") from None
-            return f"supplierd: pure Python: all works, but takes more CPU. Not put beside their sources: {error}"
+            return pure(f"extensions cannot be put beside their sources: {error}")
     return outcome
 
 
@@ -151,12 +149,20 @@ def build(scratch: Path) -> tuple[list[Path], str]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             extensions = list(pool.map(lambda module: compile_one(module, scratch, compiler), modules()))
     except CannotCompileError as error:
-        if wish == "1":
-            raise CannotCompileError(
-                f"{error}. {VARIABLE}=1 asks for it; without it, supplierd is installed in pure Python"
-            ) from None
-        return [], f"supplierd: pure Python: all works, but takes more CPU. Not compiled: {error}"
+        return [], pure(str(error))
     return extensions, f"supplierd: compiled {', '.join(path.stem for path in modules())}"
+
+
+def pure(problem: str) -> str:
+    """It goes on in pure Python: a line for the user.
+
+    Raises:
+        CannotCompileError: SUPPLIERD_COMPILE is 1.
+    """
+    if os.environ.get(VARIABLE) == "1":
+        text = f"{problem}. {VARIABLE}=1 asks for it; without it, supplierd is installed in pure Python"
+        raise CannotCompileError(text) from None
+    return f"supplierd: pure Python: all works, but takes more CPU. Not compiled: {problem}"
 
 
 def find_compiler() -> list[str]:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self, TypeVar
@@ -213,6 +213,14 @@ def say(**words: object) -> None:
 def told() -> bool:
     """Whether there is something on standard input, or it has ended."""
     return bool(select.select([0], [], [], 0)[0])
+
+
+def open_accounts(snapshot: Snapshot) -> Iterator[str]:
+    """Mailboxes with a frame whose fate is open, but for those that keep one for a worker that took no leave."""
+    for worker in snapshot.workers:
+        for mailbox in worker.mailboxes:
+            if mailbox.in_flight or (mailbox.pending and not worker.expected):
+                yield f"worker {worker.name}: {mailbox}"
 
 
 def wait_for_go() -> None:

@@ -27,7 +27,7 @@ from typing import Any, Final
 
 import numpy as np
 import soak_report
-from rig import Part, Rig, memory, play, say, told, until, wait_for_go, when_ended
+from rig import Part, Rig, memory, open_accounts, play, say, told, until, wait_for_go, when_ended
 from supplierd_client import Publisher, RefusedError, Worker
 
 from supplierd.arena import arena_directory
@@ -275,7 +275,7 @@ class Soak:
 
         def closed() -> Snapshot | None:
             snapshot = self.rig.snapshot()
-            return None if any(m.in_flight for w in snapshot.workers for m in w.mailboxes) else snapshot
+            return None if any(open_accounts(snapshot)) else snapshot
 
         snapshot = until(closed, "the accounts to close", SETTLED_WITHIN)
         assert snapshot is not None

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from rig import Part, Rig, play, say, told, until, wait_for_go, when_ended
+from rig import Part, Rig, open_accounts, play, say, told, until, wait_for_go, when_ended
 from supplierd_client import Publisher, Worker
 
 from supplierd.arena import arena_directory
@@ -161,7 +161,7 @@ class Check:
             self.parts[name].release()
         for name in WORKERS:
             self.parts[name].end()
-        in_time(lambda: not any(m.in_flight for w in self.rig.snapshot().workers for m in w.mailboxes))
+        in_time(lambda: not any(open_accounts(self.rig.snapshot())))
 
         def leased() -> int:
             return max(0, sum(arena.leased for arena in self.rig.snapshot().arenas) - 1)
@@ -204,14 +204,13 @@ def in_time(condition: Any) -> bool:
 def ledger_errors(snapshot: Snapshot, handed: dict[str, int], kills: Counter[str]) -> Iterator[str]:
     """Whatever does not add up. Of each run one frame may have been handed out and not reported, when it was killed or
     its leave came too late."""
+    yield from open_accounts(snapshot)
     for stream in snapshot.streams:
         if stream.published != stream.received + sum(stream.dropped.values()):
             yield f"stream {stream.name}: {stream}"
     for worker in snapshot.workers:
         for mailbox in worker.mailboxes:
-            if (
-                mailbox.balance or mailbox.in_flight
-            ):  # one may be pending: for the return of a worker that took no leave
+            if mailbox.balance:
                 yield f"worker {worker.name}: {mailbox}"
             if not 0 <= handed[worker.name] - mailbox.consumed <= kills[worker.name] + 1:
                 yield f"worker {worker.name} took {handed[worker.name]}, the ledger says {mailbox.consumed}"

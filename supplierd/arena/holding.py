@@ -64,10 +64,7 @@ class Slots:
         tally = self._tally
         try:
             with tally.lock:
-                if not self._take(slot, generation):
-                    return False
-                tally.held += 1
-                return True
+                return self._take(slot, generation)
         finally:
             if tally.ended:
                 self._settle()
@@ -111,7 +108,6 @@ class Slots:
             with tally.lock:
                 if self._holds[slot] or not self._take(slot, generation):
                     return None
-                tally.held += 1
                 held.hold = self, slot
         except OSError:
             return None  # it is met again, and given its meaning
@@ -154,6 +150,7 @@ class Slots:
         finally:
             if found == generation:
                 self._holds[slot] += 1
+                self._tally.held += 1
             elif not self._holds[slot]:
                 self.locks.unlock(slot)
         return found == generation

@@ -326,12 +326,12 @@ class Supplier:
         followers.append(Delivery(worker, mailbox))
         followers.sort(key=lambda f: (PRIORITY[f.worker.policy.service_class], f.worker.name))
 
-    def _unfollow(self, worker: Worker, missed: str = "") -> None:
+    def _unfollow(self, worker: Worker, reason: str = "") -> None:
         worker.following = False
         for mailbox in worker.mailboxes.values():
             mailbox.followed = False
-            if missed:
-                mailbox.clear(missed)
+            if reason:
+                mailbox.clear(reason)
         for followers in self._followers.values():
             followers[:] = [f for f in followers if f.worker is not worker]
 

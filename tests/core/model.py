@@ -184,11 +184,11 @@ class Model:
         self.depart(worker, now)
         self.unfollow(worker, "left")
 
-    def unfollow(self, worker: ModelWorker, missed: str) -> None:
+    def unfollow(self, worker: ModelWorker, reason: str) -> None:
         worker.following = False
         for box in worker.boxes.values():
             box.followed = False
-            box.end("pending", missed)
+            box.end("pending", reason)
 
     def settle(self, worker: ModelWorker, report: Report | None, otherwise: str) -> None:
         box = worker.under_way()
