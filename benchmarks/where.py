@@ -30,6 +30,7 @@ import supplierd.arena.holding
 import supplierd.core.supplier
 import supplierd.daemon.dialogue
 import supplierd.daemon.distribution
+import supplierd.daemon.express
 import supplierd.daemon.parcels
 import supplierd.transport.bells
 import supplierd.transport.inbox
@@ -69,6 +70,9 @@ WORKER: Final[dict[str, tuple[Any, str]]] = {
 }
 if str(supplierd_client.express.__file__).endswith(".so"):
     WORKER.clear()  # compiled, they are no calls that could be wrapped
+if str(supplierd.daemon.express.__file__).endswith(".so"):
+    for label in DAEMON.keys() - {"a look at who is there"}:
+        del DAEMON[label]
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

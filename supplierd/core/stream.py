@@ -106,23 +106,24 @@ class Stream:
         Returns:
             None, or why the frame is refused: one of REFUSALS.
         """
-        if self.ledger.published + frame.seq > MAX_PUBLISHED:
+        _, boot, epoch, seq, unsent, inline, _ = frame
+        if self.ledger.published + seq > MAX_PUBLISHED:
             return "implausible_seq"
         run = self._run
-        if run is None or frame.epoch != run.epoch or frame.boot != run.boot:
+        if run is None or epoch != run.epoch or boot != run.boot:
             retired = self._older(frame)
             if retired is not None:
                 self._count_old(retired, frame)
                 return "old_epoch"
             run = self._begin(frame, born_here)
-        elif frame.seq <= run.seq:
+        elif seq <= run.seq:
             return "old_seq"
-        self._count_gap(run, frame)
+        self._count_gap(run, seq, unsent)
         self.ledger.received += 1
-        if frame.inline:
-            self.inline[frame.inline] += 1
-        self._pace(now, frame.seq - run.seq)
-        run.seq, run.unsent = frame.seq, max(run.unsent, frame.unsent)
+        if inline:
+            self.inline[inline] += 1
+        self._pace(now, seq - run.seq)
+        run.seq, run.unsent = seq, max(run.unsent, unsent)
         self.newest = frame
         self.last_frame_at = self._arrived_at = now
         return None
@@ -152,18 +153,18 @@ class Stream:
 
     def _count_old(self, run: _Run, frame: Frame) -> None:
         if frame.seq > run.seq:
-            self._count_gap(run, frame)
+            self._count_gap(run, frame.seq, frame.unsent)
             self.ledger.dropped["old_epoch"] += 1
             run.seq, run.unsent = frame.seq, max(run.unsent, frame.unsent)
 
-    def _count_gap(self, run: _Run, frame: Frame) -> None:
-        """Account for this frame and for those between the last known one and it."""
-        ahead = frame.seq - run.seq
+    def _count_gap(self, run: _Run, seq: int, unsent: int) -> None:
+        """Account for a frame and for those between the last known one and it."""
+        ahead = seq - run.seq
         self.ledger.published += ahead
         if ahead > 1:
-            unsent = min(max(frame.unsent - run.unsent, 0), ahead - 1)
-            self.ledger.dropped["disconnected"] += unsent
-            self.ledger.dropped["overwritten"] += ahead - 1 - unsent
+            disconnected = min(max(unsent - run.unsent, 0), ahead - 1)
+            self.ledger.dropped["disconnected"] += disconnected
+            self.ledger.dropped["overwritten"] += ahead - 1 - disconnected
 
     def _pace(self, now: float, ahead: int) -> None:
         if self._arrived_at is not None:

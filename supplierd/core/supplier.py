@@ -15,14 +15,12 @@ from supplierd.core.ledger import REPORTED_REASONS
 from supplierd.core.mailbox import Mailbox, Report
 from supplierd.core.service import PRIORITY, Settings, WorkerPolicy
 from supplierd.core.stream import REFUSALS, Frame, Stream
-from supplierd.core.worker import DEMAND, GONE, SERVE, Event, JoinRequest, State, Worker
+from supplierd.core.worker import DEMAND, GONE, SERVE, WAITING, Event, JoinRequest, Worker
 
 SETTLE_GRACE: Final = 10.0
-"""Seconds for which the fate of a frame under way to a vanished worker stays open, should the same process return and
-report it."""
+"""Seconds for which the fate of a frame under way to a vanished worker stays open: it may return and report it."""
 FOLLOW_GRACE: Final = 60.0
-"""Seconds for which frames are still offered to a vanished worker that is not configured; one that is configured has
-them counted until it returns."""
+"""Seconds for which frames are still offered to a vanished worker; one that is configured has them until it returns."""
 
 
 class Reply(Enum):
@@ -33,6 +31,9 @@ class Reply(Enum):
     UNDER_WAY = auto()  # your frame was sent
     NEWEST = auto()  # the frame you have is the newest
     REJOIN = auto()  # this session does not exist
+
+
+NOTHING: Final = Reply.NOTHING
 
 
 class Delivery(NamedTuple):
@@ -93,8 +94,7 @@ class Supplier:
             except RefusalError as refusal:
                 self.rejected[refusal.reason] += 1
                 raise FrameRefusedError(refusal.reason, str(refusal)) from None
-        born_here = frame.boot == self._boot and frame.epoch >= self._started
-        refused = stream.accept(frame, now, born_here)
+        refused = stream.accept(frame, now, frame.boot == self._boot and frame.epoch >= self._started)
         if refused is not None:
             self.rejected[refused] += 1
             raise FrameRefusedError(refused, f"frame {frame.seq} of {stream.name}: {REFUSALS[refused]}")
@@ -203,7 +203,7 @@ class Supplier:
         worker.number = number
         worker.on(DEMAND)
         worker.open_demand, worker.asking_since = True, now
-        return self._serve(worker, now) or Reply.NOTHING
+        return self._serve(worker, now) or NOTHING
 
     def recheck(self, session: int, number: int, now: float) -> Delivery | Reply:
         """A worker suspects that the frame it got had waited in a socket: a newer one replaces it, if there is one."""
@@ -240,13 +240,13 @@ class Supplier:
         have become due for workers that wait for them. Called some tens of times a second."""
         served = []
         for worker in self.workers.values():
-            if worker.state is State.GONE:
+            if worker.state is GONE:
                 self._lapse(worker, now)
             elif worker.open_demand:
                 delivery = self._serve(worker, now)
                 if delivery is not None:
                     served.append(delivery)
-                elif worker.state is State.WAITING and self._silent(worker, now):
+                elif worker.state is WAITING and self._silent(worker, now):
                     worker.on(Event.DROUGHT)
             elif worker.overdue(now):
                 worker.on(Event.OVERDUE)
@@ -264,7 +264,7 @@ class Supplier:
         if mailbox is None:
             return None
         self._take(worker, mailbox, now)
-        return Delivery(worker, mailbox)
+        return tuple.__new__(Delivery, (worker, mailbox))  # as Delivery(…), which is a function of Python's
 
     def _take(self, worker: Worker, mailbox: Mailbox, now: float) -> None:
         mailbox.take(now)

@@ -45,6 +45,8 @@ class Event(StrEnum):
 
 # Looking up a member of an enumeration goes through its metaclass: once is enough for what is asked at each frame.
 GONE: Final = State.GONE
+WAITING: Final = State.WAITING
+BUSY: Final = State.BUSY
 DEMAND: Final = Event.DEMAND
 SERVE: Final = Event.SERVE
 
@@ -173,7 +175,7 @@ class Worker:
 
     def overdue(self, now: float) -> bool:
         """Whether frames have waited for it for idle_after, and it took none in that time."""
-        if self.state is not State.BUSY:
+        if self.state is not BUSY:
             return False
         waiting = [m.pending_since for m in self.mailboxes.values() if m.pending is not None]
         return bool(waiting) and now - max(self.last_taken_at, min(waiting)) >= self.policy.idle_after

@@ -84,7 +84,7 @@ class Dialogue:
                 case control.Demand() if isinstance(peer.channel, ControlChannel):
                     self._demand(peer, message, now)
                 case control.Recheck():
-                    self._answer(peer, message, self._supplier.recheck(message.session, message.number, now), now)
+                    self.answer(peer, message, self._supplier.recheck(message.session, message.number, now), now)
                 case control.Leave():
                     self._leave(message, now)
                 case control.Join() if isinstance(peer.channel, ControlChannel):
@@ -110,7 +110,7 @@ class Dialogue:
         worker = self._supplier.session(demand.session)
         session = None if worker is None else self._sessions.get(worker.name)
         if worker is None or session is None or worker.inline_reason or not session.link.local:
-            self._answer(Peer(bell, b""), demand, Reply.REJOIN, now)
+            self.answer(Peer(bell, b""), demand, Reply.REJOIN, now)
             return
         if session.bell is not bell:
             self._sessions.attach(session, bell)
@@ -125,7 +125,7 @@ class Dialogue:
             )  # fmt: skip
         reply = self._supplier.demand(demand.session, demand.number, report, now)
         if reply is not Reply.NOTHING:
-            self._answer(Peer(bell, b""), demand, reply, now)
+            self.answer(Peer(bell, b""), demand, reply, now)
 
     def reject(self, error: WireError, now: float, where: str) -> None:
         """Count a message that breaks the format."""
@@ -175,15 +175,16 @@ class Dialogue:
                 session.peer = peer  # a reconnected client speaks from a new identity
                 self._sessions.attach(session, None)
         reply = self._supplier.demand(message.session, message.number, _report(message.settled), now)
-        self._answer(peer, message, reply, now)
+        self.answer(peer, message, reply, now)
 
-    def _answer(
+    def answer(
         self,
         peer: Peer,
         message: control.Demand | control.Recheck | wire_bell.Demand,
         reply: Delivery | Reply,
         now: float,
     ) -> None:
+        """Send a worker that asked the frame that is due, or tell it what it is told in place of one."""
         if isinstance(reply, Delivery):
             self._deliver(reply, now)
         elif reply is Reply.REJOIN:

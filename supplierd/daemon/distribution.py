@@ -14,43 +14,32 @@ import msgpack
 from supplierd.core import snapshot
 from supplierd.core.access import Grant, Role, workers_of
 from supplierd.core.stream import Frame
-from supplierd.core.supplier import Delivery, FrameRefusedError, Supplier
+from supplierd.core.supplier import Delivery, FrameRefusedError, Reply, Supplier
 from supplierd.daemon.changes import Changes
 from supplierd.daemon.dialogue import Dialogue
 from supplierd.daemon.doors import Doors
+from supplierd.daemon.express import Express
 from supplierd.daemon.guard import Guard
 from supplierd.daemon.parcels import Parcel, Parcels, known_reason
 from supplierd.daemon.sessions import Session, Sessions
 from supplierd.logs import Repeating, event
-from supplierd.transport.bells import Bells
-from supplierd.transport.control import ControlChannel
+from supplierd.transport.bells import Bell, Bells
+from supplierd.transport.control import ControlChannel, Peer
 from supplierd.transport.curve import Gatekeeper
 from supplierd.transport.descriptors import Descriptors
 from supplierd.transport.inbox import Inbox, MultipartError
 from supplierd.transport.link import Link, LinkFactory
-from supplierd.transport.sockets import Message, Waiter
+from supplierd.transport.sockets import BURST, Message, Waiter
 from supplierd.wire import frame
+from supplierd.wire.bell import Demand
 from supplierd.wire.errors import WireError
 
-GATHER_MS: Final = 1
-"""Milliseconds for which demands are gathered just after a frame went out, where no other frame waits for anybody. Its
-workers ask for the next one now, which will take most of an interval to come: hearing them together costs a fifth less
-(`python benchmarks/where.py`)."""
-SERVED_LATELY: Final = 0.005
-"""Seconds for which that holds."""
-TICK: Final = 0.05
-"""Seconds: how late a frame that became due without another's arrival, or could not be sent, may go out."""
-LONG_TICK: Final = 0.1
-"""The same while no rate is promised and nothing is to be sent again: then no frame becomes due by time alone, and the
-loop is woken by nearly nothing but frames and demands."""
 GUARD: Final = 0.1
 """Seconds between two counts of the open files, beside those that each new connection calls for."""
 SWEEP: Final = 0.25
 """Seconds between two looks at who is still connected."""
 CLEAN: Final = 5.0
 """Seconds between two looks for arenas of publishers that have died."""
-BURST: Final = 256
-"""Messages that one turn takes from one socket, so that a flood on one does not silence the others."""
 HEAR_AT_MOST: Final = 0.005
 """Seconds that one turn spends on one control channel: a JOIN opens sockets, and frames must not wait for hundreds."""
 
@@ -97,10 +86,8 @@ class Distribution:
         self._repeating = Repeating(log)
         self._parcels = parcels
         self._max_message = max_message
-        self._decode = frame.Decoder().decode
-        self._ticked_at = self._guarded_at = self._swept_at = self._cleaned_at = self._served_at = time.monotonic()
-        self._tick_after = TICK
-        self._nobody_waits = False  # whether no promised frame was left waiting when the last one went out
+        self._decoder = frame.Decoder()
+        self._guarded_at = self._swept_at = self._cleaned_at = time.monotonic()
         self._waiter = Waiter()
         self._doors = Doors(
             self._waiter, (*inboxes, *controls), self._links, supplier.settings.max_workers, descriptors
@@ -109,7 +96,7 @@ class Distribution:
             supplier,
             self._sessions,
             links,
-            deliver=self._deliver,
+            deliver=self.deliver,
             may_join=self._doors.may_join,
             guard=guard,
             repeating=self._repeating,
@@ -120,6 +107,18 @@ class Distribution:
         if gatekeeper is not None:
             self._waiter.add(gatekeeper.socket)
         self._changes = Changes(supplier)
+        self._express = Express(
+            supplier,
+            self._sessions,
+            self._waiter,
+            bells,
+            inboxes,
+            parcels=parcels,
+            decoder=self._decoder,
+            max_message=max_message,
+            descriptors=descriptors,
+            otherwise=self,
+        )
 
     def add_push_link(self, worker_name: str, link: Link) -> None:
         """Feed a configured push worker through `link`, whenever a peer is there."""
@@ -134,24 +133,21 @@ class Distribution:
 
         Demands are heard before frames are taken: a worker that is ready gets the frame that is just arriving.
         """
-        ready = self._waiter.wait(self._ticked_at + self._tick_after - time.monotonic())
+        ready = self._express.wait(self._swept_at + SWEEP)
         now = time.monotonic()
-        if self._nobody_waits and now - self._served_at < SERVED_LATELY:
-            self._waiter.gather(ready, GATHER_MS)
-            now = time.monotonic()
         if self._gatekeeper is not None and self._gatekeeper.socket in ready and self._gatekeeper.answer():
             self._waiter.again(self._gatekeeper.socket)
         self._doors.come_and_gone(ready, now)
         if self._bells is not None and self._bells.descriptor in ready:
-            self._hear_bells(self._bells, now)
+            for bell, packet in self._bells.take(now):
+                self.rung(bell, packet, now)
         for channel in self._controls:
             if channel.socket in ready:
                 self._hear(channel, now)
         for inbox in self._inboxes:
             if inbox.socket in ready:
                 self._take_newest(inbox)
-        if now - self._ticked_at >= self._tick_after:
-            self._tick(now)
+        self._look(now)
         askers = self._dialogue.take_askers()
         if askers:
             message = msgpack.packb({"type": "snapshot", "snapshot": self.snapshot().to_wire()})
@@ -159,16 +155,11 @@ class Distribution:
                 channel.send(peer, message)
                 self._waiter.again(channel.socket)
 
-    def _tick(self, now: float) -> None:
-        """Time has passed."""
-        self._ticked_at = now
-        promised = any(worker.target_fps is not None for worker in self.supplier.workers.values())
-        self._tick_after = TICK if promised else LONG_TICK
+    def _look(self, now: float) -> None:
+        """Look at what nothing tells of, as often as each thing needs it."""
         if now - self._guarded_at >= GUARD:
             self._guarded_at = now
             self._doors.tick(now)
-        for delivery in self.supplier.tick(now):
-            self._deliver(delivery, now)
         if now - self._swept_at >= SWEEP:
             self._swept_at = now
             self._sweep(now)
@@ -223,27 +214,15 @@ class Distribution:
             now = time.monotonic()
             try:
                 message = inbox.receive()
-                if message is None:
-                    break
-                if len(message) > self._max_message:
-                    raise WireError(
-                        "oversized",
-                        f"a frame message has {len(message)} bytes, inbox.max_message_bytes is {self._max_message}",
-                    )
-                header = self._decode(message.buffer)
-                if header.arena is not None and not inbox.local:
-                    raise WireError("no_arena", "a frame from another machine names shared memory of this one")
             except MultipartError as error:
-                self._dialogue.reject(WireError("multipart", str(error)), now, "inbox")
-                self._doors.watch(inbox)
+                self._cut_off(inbox, error, now)
                 break
-            except WireError as error:
-                self._dialogue.reject(error, now, "inbox")
+            if message is None:
+                break
+            header = self._open(inbox, message, now)
+            if header is None:
                 continue
-            user = inbox.user(message) if inbox.secured else None
-            if user is not None and not self._guard.access.may_publish(user, header.stream):
-                self._guard.deny(user, now, "frame refused", stream=header.stream)
-            elif inbox.conflate:
+            if inbox.conflate:
                 self._accept(header, message, now)
             else:
                 newest[header.stream, header.epoch] = header, message
@@ -251,6 +230,44 @@ class Distribution:
             self._waiter.again(inbox.socket)
         for header, message in newest.values():
             self._accept(header, message, time.monotonic())
+
+    def take(self, inbox: Inbox, message: Message, now: float) -> None:
+        """Distribute a message that a conflated inbox had."""
+        header = self._open(inbox, message, now)
+        if header is not None:
+            self._accept(header, message, now)
+
+    def refuse_parts(self, inbox: Inbox, now: float) -> None:
+        """A message of several parts was received."""
+        try:
+            inbox.refuse_parts("an unknown peer")
+        except MultipartError as error:
+            self._cut_off(inbox, error, now)
+
+    def _cut_off(self, inbox: Inbox, error: MultipartError, now: float) -> None:
+        """For a message of several parts an inbox was bound anew."""
+        self._dialogue.reject(WireError("multipart", str(error)), now, "inbox")
+        self._doors.watch(inbox)
+
+    def _open(self, inbox: Inbox, message: Message, now: float) -> frame.Header | None:
+        """Read a message's header; None where it is refused, which has been counted."""
+        try:
+            if len(message) > self._max_message:
+                raise WireError(
+                    "oversized",
+                    f"a frame message has {len(message)} bytes, inbox.max_message_bytes is {self._max_message}",
+                )
+            header = self._decoder.decode(message.buffer)
+            if header.arena is not None and not inbox.local:
+                raise WireError("no_arena", "a frame from another machine names shared memory of this one")
+        except WireError as error:
+            self._dialogue.reject(error, now, "inbox")
+            return None
+        user = inbox.user(message) if inbox.secured else None
+        if user is not None and not self._guard.access.may_publish(user, header.stream):
+            self._guard.deny(user, now, "frame refused", stream=header.stream)
+            return None
+        return header
 
     def _accept(self, header: frame.Header, message: Message, now: float) -> None:
         """Distribute one frame that arrived at `now`."""
@@ -263,18 +280,18 @@ class Distribution:
             self._dialogue.reject(error, now, "inbox")
             return
         except FrameRefusedError as refused:
-            self._repeating.event(
-                f"frame:{refused.reason}", now, f"frame refused: {refused}", stream=header.stream, reason=refused.reason
-            )
+            self.refuse_frame(header.stream, refused, now)
             return
         for delivery in deliveries:
-            self._deliver(delivery, now)
-        workers = self.supplier.workers
-        self._nobody_waits = len(deliveries) == len(workers) or not any(w.owed() for w in workers.values())
-        self._served_at = time.monotonic()
-        self.supplier.distribution.observe(self._served_at - now)
+            self.deliver(delivery, now)
+        self._express.served(len(deliveries), now)
 
-    def _deliver(self, delivery: Delivery, now: float) -> None:
+    def refuse_frame(self, stream: str, refused: FrameRefusedError, now: float) -> None:
+        """The supplier refused a frame."""
+        text = f"frame refused: {refused}"
+        self._repeating.event(f"frame:{refused.reason}", now, text, stream=stream, reason=refused.reason)
+
+    def deliver(self, delivery: Delivery, now: float) -> None:
         """Send the frame that the supplier has moved under way."""
         worker, mailbox = delivery
         session = None
@@ -290,7 +307,7 @@ class Distribution:
         message = parcel.inline() if worker.policy.push or worker.inline_reason else parcel.message
         if link is None or message is None or not link.send(message):
             self.supplier.undelivered(delivery)
-            self._tick_after = TICK
+            self._express.hurry()
         elif worker.policy.push:
             self.supplier.pushed(delivery, now)
 
@@ -306,12 +323,16 @@ class Distribution:
                 break
         self._waiter.again(channel.socket)
 
-    def _hear_bells(self, bells: Bells, now: float) -> None:
-        for bell, packet in bells.take(now):
-            if packet:
-                self._dialogue.rung(bell, packet, now)
-            else:
-                self._sessions.hung_up(bell)
+    def rung(self, bell: Bell, packet: bytes, now: float) -> None:
+        """A bell had a packet; b"" where it has ended."""
+        if packet:
+            self._dialogue.rung(bell, packet, now)
+        else:
+            self._sessions.hung_up(bell)
+
+    def answer(self, bell: Bell, demand: Demand, reply: Reply, now: float) -> None:
+        """Tell a worker that asked by a bell what it is told in place of a frame."""
+        self._dialogue.answer(Peer(bell, b""), demand, reply, now)
 
     def _links(self) -> Iterator[Link]:
         yield from self._push_links.values()

@@ -80,13 +80,15 @@ class Parcels:
     """Makes parcels, and looks after the arenas of one runtime directory.
 
     Attributes:
+        heads: numbers of what frames have in common.
+        reader: of the arenas.
         warning: what an operator should know about the place of the arenas; None where all is well.
     """
 
     def __init__(self, runtime_dir: Path) -> None:
         self._directory = arena_directory(runtime_dir)
-        self._heads = Heads()
-        self._reader = ArenaReader(self._directory)  # where no arena can be made, there may be some to read
+        self.heads = Heads()
+        self.reader = ArenaReader(self._directory)  # where no arena can be made, there may be some to read
         try:
             self.warning = prepare_directory(runtime_dir).warning
         except ArenaUnavailableError as error:
@@ -99,9 +101,9 @@ class Parcels:
             WireError: its descriptor names nothing that can be leased.
         """
         if header.arena is None:
-            return Parcel(header, message, None, self._heads)
+            return Parcel(header, message, None, self.heads)
         try:
-            return Parcel(header, message, self._reader.lease(header.arena), self._heads)
+            return Parcel(header, message, self.reader.lease(header.arena), self.heads)
         except StaleDescriptorError as error:
             raise WireError("stale_descriptor", str(error)) from None
         except ArenaError as error:
@@ -123,12 +125,12 @@ class Parcels:
 
     def sweep(self) -> list[str]:
         """Remove the arenas of publishers that are dead; their names."""
-        self._reader.prune()
+        self.reader.prune()
         with suppress(OSError):
             return [removed.name for removed in remove_dead_arenas(self._directory).removed]
         return []
 
     def close(self) -> None:
         """Let go of every arena, and remove those without an owner."""
-        self._reader.close()
+        self.reader.close()
         discard_directory(self._directory)

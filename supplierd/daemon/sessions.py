@@ -54,28 +54,28 @@ class Session:
 
 
 class Sessions:
-    """All sessions, by worker's name. `bells` holds their bells; None: there are none."""
+    """All sessions: `by_worker`, by its name. `bells` holds their bells; None: there are none."""
 
     def __init__(self, bells: Bells | None) -> None:
         self._bells = bells
-        self._by_worker: dict[str, Session] = {}
+        self.by_worker: dict[str, Session] = {}
         self._strangers = 0
 
     def __iter__(self) -> Iterator[Session]:
-        return iter(list(self._by_worker.values()))
+        return iter(list(self.by_worker.values()))
 
     def get(self, worker_name: str) -> Session | None:
         """The session of a worker, if it has one."""
-        return self._by_worker.get(worker_name)
+        return self.by_worker.get(worker_name)
 
     def add(self, session: Session) -> None:
         """Enter a session; the worker must have none."""
-        assert session.worker.name not in self._by_worker
-        self._by_worker[session.worker.name] = session
+        assert session.worker.name not in self.by_worker
+        self.by_worker[session.worker.name] = session
 
     def close(self, worker_name: str) -> Session | None:
         """End a worker's session, if it has one, and close its link and its bell."""
-        session = self._by_worker.pop(worker_name, None)
+        session = self.by_worker.pop(worker_name, None)
         if session is not None:
             self.attach(session, None)
             self._strangers += session.link.strangers()
@@ -88,7 +88,7 @@ class Sessions:
             self._bells.close(session.bell)
         session.bell = bell
         if bell is not None:
-            former = self._by_worker.get(bell.worker)
+            former = self.by_worker.get(bell.worker)
             if former is not None and former is not session and former.bell is bell:
                 former.bell = None  # one bell serves one worker, so that its end is told of the right one
             bell.worker = session.worker.name
@@ -96,7 +96,7 @@ class Sessions:
 
     def hung_up(self, bell: Bell) -> None:
         """A bell's worker has closed it. Whether the worker itself is gone, its link shows."""
-        session = self._by_worker.get(bell.worker)
+        session = self.by_worker.get(bell.worker)
         if session is not None and session.bell is bell:
             self.attach(session, None)
         elif self._bells is not None:
@@ -105,7 +105,7 @@ class Sessions:
     def strangers(self) -> int:
         """Connections to links that failed to shake hands since the last call."""
         count, self._strangers = self._strangers, 0
-        return count + sum(session.link.strangers() for session in self._by_worker.values())
+        return count + sum(session.link.strangers() for session in self.by_worker.values())
 
 
 def new_session_number() -> int:

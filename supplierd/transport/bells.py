@@ -31,16 +31,17 @@ class Bell:
     Attributes:
         descriptor: of its socket.
         opened_at: seconds, monotonic.
+        told: which heads its peer knows.
         worker: the name of the worker whose session was named on it; "" before.
     """
 
-    __slots__ = ("_send", "_socket", "_told", "descriptor", "opened_at", "receive", "worker")
+    __slots__ = ("_send", "_socket", "descriptor", "opened_at", "receive", "told", "worker")
 
     def __init__(self, connection: socket.socket, opened_at: float) -> None:
         self._socket = connection
         self.descriptor = connection.fileno()
         self._send, self.receive = connection.send, connection.recv
-        self._told = Told()
+        self.told = Told()
         self.opened_at = opened_at
         self.worker = ""
 
@@ -52,7 +53,7 @@ class Bell:
             short: the frame's short form.
             message: the whole one.
         """
-        known = self._told.knows(head)
+        known = self.told.knows(head)
         if not known:
             if not head or len(message) > MAX_PACKET // 2:
                 return False
@@ -62,7 +63,7 @@ class Bell:
         except OSError:  # the peer does not read, or is gone, which the next look shows
             return False
         if not known:
-            self._told.tell(head)
+            self.told.tell(head)
         return True
 
     def send(self, _: Peer, message: bytes) -> None:
@@ -83,6 +84,7 @@ class Bells:
         most: how many connections there may be.
 
     Attributes:
+        connections: by descriptor.
         descriptor: becomes readable when `take` has something to give.
 
     Raises:
@@ -92,7 +94,7 @@ class Bells:
     def __init__(self, path: Path, most: int) -> None:
         self.path = path
         self._most = most
-        self._connections: dict[int, Bell] = {}
+        self.connections: dict[int, Bell] = {}
         self._strangers = 0
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -114,7 +116,7 @@ class Bells:
             if descriptor == listener:
                 self._accept(now)
                 continue
-            bell = self._connections.get(descriptor)
+            bell = self.connections.get(descriptor)
             if bell is None:
                 continue  # closed for what was heard before
             try:
@@ -127,15 +129,15 @@ class Bells:
 
     def close(self, bell: Bell) -> None:
         """End a connection. May be repeated."""
-        if self._connections.get(bell.descriptor) is bell:
-            del self._connections[bell.descriptor]
+        if self.connections.get(bell.descriptor) is bell:
+            del self.connections[bell.descriptor]
             self._strangers += not bell.worker
             bell.close()
 
     def sweep(self, now: float) -> None:
         """End the connections that have named no session in time. To be called a few times a second."""
         self._epoll.modify(self._listener, select.EPOLLIN)
-        for bell in list(self._connections.values()):
+        for bell in list(self.connections.values()):
             if not bell.worker and now - bell.opened_at >= HANDSHAKE:
                 self.close(bell)
 
@@ -146,7 +148,7 @@ class Bells:
 
     def shut(self) -> None:
         """End everything."""
-        for bell in list(self._connections.values()):
+        for bell in list(self.connections.values()):
             self.close(bell)
         self._epoll.close()
         self._listener.close()
@@ -160,7 +162,7 @@ class Bells:
         except OSError:  # descriptors are short: whoever knocks waits until the next sweep
             self._epoll.modify(self._listener, 0)
             return
-        if len(self._connections) >= self._most:
+        if len(self.connections) >= self._most:
             connection.close()
             self._strangers += 1
             return
@@ -170,4 +172,4 @@ class Bells:
         except OSError:  # the kernel has no more room for it
             connection.close()
             return
-        self._connections[connection.fileno()] = Bell(connection, now)
+        self.connections[connection.fileno()] = Bell(connection, now)

@@ -9,7 +9,7 @@ bound anew; publishers reconnect by themselves. A plain socket is read to the en
 """
 
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 
 import zmq
 
@@ -77,14 +77,18 @@ class Inbox(Listener):
             return None
         if message.more:
             peer = _peer(message)
-            if self.conflate:
-                with suppress(zmq.ZMQError):  # then it is not `listening`
-                    self.reopen()
-            else:
+            if not self.conflate:
                 while message.more:
                     message = self.socket.recv(zmq.NOBLOCK, copy=False)
-            raise MultipartError(peer)
+            self.refuse_parts(peer)
         return message
+
+    def refuse_parts(self, peer: str) -> NoReturn:
+        """A message of several parts was received, and of a plain socket all of them. Raises as `receive` does."""
+        if self.conflate:
+            with suppress(zmq.ZMQError):  # then it is not `listening`
+                self.reopen()
+        raise MultipartError(peer)
 
     def user(self, message: zmq.Frame) -> str | None:
         """The public key of the publisher that sent a message; None where no key is asked for."""

@@ -28,6 +28,24 @@ DESCRIPTORS_PER_WORKER: Final = 9
 EVENTS_AT_ONCE: Final = 64
 """Events of connections that are read before the caller looks at something else: a flood makes them as fast as one can
 read, and meanwhile takes the descriptors. They take one to two milliseconds."""
+TICK: Final = 0.05
+"""Seconds: how late a frame that became due without another's arrival, or could not be sent, may go out."""
+LONG_TICK: Final = 0.1
+"""The same while no rate is promised and nothing is to be sent again: then no frame becomes due by time alone, and the
+loop is woken by nearly nothing but frames and demands."""
+STOOD_STILL: Final = 0.1
+"""Seconds by which a wait ends too late where the process was stopped, or the machine asleep or overwhelmed. What then
+lies in the kernel's buffers is old, and arrives before what is newer."""
+CATCH_UP: Final = 0.01
+"""Seconds that libzmq's threads are then given to fetch it all, so that the newest of it is taken."""
+GATHER_MS: Final = 1
+"""Milliseconds for which demands are gathered just after a frame went out, where no other frame waits for anybody. Its
+workers ask for the next one now, which will take most of an interval to come: hearing them together costs a fifth less
+(`python benchmarks/where.py`)."""
+SERVED_LATELY: Final = 0.005
+"""Seconds for which that holds."""
+BURST: Final = 256
+"""Messages that one turn takes from one socket, so that a flood on one does not silence the others."""
 
 _WATCHED: Final = int(zmq.Event.ACCEPTED | zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED)
 
@@ -93,53 +111,61 @@ class Waiter:
 
     libzmq's descriptors tell of changes only. So whoever is told must receive until nothing is left, or say `again`;
     and when the time is over every socket is looked at: a send may have swallowed what its descriptor had to tell.
+
+    Attributes:
+        sources: what is waited for, by descriptor.
+        left: where something was left.
+        changes: how often that has changed.
     """
 
     def __init__(self) -> None:
         self._poll = select.poll()
         self._urgent = select.poll()
-        self._sources: dict[int, Socket | int] = {}  # by descriptor
+        self.sources: dict[int, Socket | int] = {}
+        self.changes = 0
         self._patient: set[Socket | int] = set()
-        self._again: set[Socket | int] = set()
+        self.left: set[Socket | int] = set()
 
     def add(self, source: Socket | int, patient: bool = False) -> None:
         """Wait for this socket or file descriptor, too; a patient one may be left alone for a moment by `gather`."""
         descriptor = source if isinstance(source, int) else int(source.get(zmq.FD))
-        self._sources[descriptor] = source
+        self.sources[descriptor] = source
+        self.changes += 1
         self._poll.register(descriptor, select.POLLIN)
         if patient:
             self._patient.add(source)
         else:
             self._urgent.register(descriptor, select.POLLIN)
-        self._again.add(source)
+        self.left.add(source)
 
     def remove(self, source: Socket | int) -> None:
         """Wait for it no longer; it may have been closed."""
-        for descriptor in [d for d, known in self._sources.items() if known is source]:
-            del self._sources[descriptor]
+        for descriptor in [d for d, known in self.sources.items() if known is source]:
+            del self.sources[descriptor]
+            self.changes += 1
             self._poll.unregister(descriptor)
             if source not in self._patient:
                 self._urgent.unregister(descriptor)
         self._patient.discard(source)
-        self._again.discard(source)
+        self.left.discard(source)
 
     def again(self, source: Socket | int) -> None:
         """Something was left: the next wait is none."""
-        self._again.add(source)
+        self.left.add(source)
 
     def wait(self, seconds: float) -> set[Socket | int]:
         """What may be read, as soon as something may; empty, but for what a send has hidden, when the time is over."""
-        ready, self._again = self._again, set()
+        ready, self.left = self.left, set()
         signalled = self._poll.poll(0 if ready else max(0.0, seconds * 1e3))
         if not signalled and not ready:
-            return {s for s in self._sources.values() if not isinstance(s, int) and readable(s)}
-        ready.update(self._sources[descriptor] for descriptor, _ in signalled)
+            return {s for s in self.sources.values() if not isinstance(s, int) and readable(s)}
+        ready.update(self.sources[descriptor] for descriptor, _ in signalled)
         return ready
 
     def gather(self, ready: set[Socket | int], milliseconds: int) -> None:
         """Where nothing but patient sources is ready, let more come to them, until the time is over or another is."""
         if ready and ready <= self._patient:
-            ready.update(self._sources[descriptor] for descriptor, _ in self._urgent.poll(milliseconds))
+            ready.update(self.sources[descriptor] for descriptor, _ in self._urgent.poll(milliseconds))
 
 
 class StrangerCount:

@@ -86,22 +86,22 @@ class Heads:
 
 
 class Told:
-    """Which heads one bell's peer has been told, in the sender's eyes. A head is told when its packet was sent."""
+    """Which heads one bell's peer has been told, in the sender's eyes: `numbers`. It is when the packet was sent."""
 
-    __slots__ = ("_numbers",)
+    __slots__ = ("numbers",)
 
     def __init__(self) -> None:
-        self._numbers: set[int] = set()
+        self.numbers: set[int] = set()
 
     def knows(self, number: int) -> bool:
         """Whether this head was told."""
-        return number in self._numbers
+        return number in self.numbers
 
     def tell(self, number: int) -> None:
         """The packet that tells this head, which was not known, has been sent."""
-        if len(self._numbers) >= MAX_HEADS:
-            self._numbers.clear()
-        self._numbers.add(number)
+        if len(self.numbers) >= MAX_HEADS:
+            self.numbers.clear()
+        self.numbers.add(number)
 
 
 def encode_head(number: int, message: bytes | bytearray | memoryview) -> bytes:

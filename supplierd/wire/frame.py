@@ -256,10 +256,13 @@ def decode(message: bytes | bytearray | memoryview) -> Header:
 class Decoder:
     """Reads the frames that one receiver gets. It says what `decode` says, for less: a header is nearly always that of
     the frame before, but for the slot at its end, and what was found in order once is not unpacked again.
+
+    Attributes:
+        known: headers by what was packed, for one with a slot up to that.
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Header] = {}  # by the packed header, for one with a slot up to that
+        self.known: dict[bytes, Header] = {}
 
     def decode(self, message: memoryview) -> Header:
         """Read a frame message without copying its payload. Raises as `decode` does."""
@@ -272,7 +275,7 @@ class Decoder:
         head, key, slot = bytes(message[PREFIX.size : end]), b"", b""
         if flags:
             head, key, slot = head.rpartition(_ARENA_KEY)
-        known = self._known.get(head)
+        known = self.known.get(head)
         if (
             known is None or bool(flags) is (known.arena is None)  # a head without its slot is no whole header
             or magic != MAGIC or version != VERSION or flags & ~FLAG_ARENA or not seq or size < offset
@@ -303,9 +306,9 @@ class Decoder:
                 return  # a copy of a frame that has a slot: no two are the same
         elif not _stands_last(head, slot, header.arena):
             return
-        if len(self._known) >= _KNOWN_HEADERS:
-            self._known.clear()
-        self._known[head] = header
+        if len(self.known) >= _KNOWN_HEADERS:
+            self.known.clear()
+        self.known[head] = header
 
 
 def _stands_last(head: bytes, slot: bytes, arena: ArenaRef) -> bool:

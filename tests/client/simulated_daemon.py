@@ -11,8 +11,9 @@ from supplierd.core.service import Settings
 from supplierd.core.stream import Frame
 from supplierd.core.supplier import Delivery, FrameRefusedError, Reply, Supplier
 from supplierd.core.worker import JoinRequest, Worker
-from supplierd.daemon.distribution import SWEEP, TICK
+from supplierd.daemon.distribution import SWEEP
 from supplierd.daemon.sessions import CONNECT_GRACE
+from supplierd.transport.sockets import TICK
 from supplierd.wire import control
 
 if TYPE_CHECKING:

@@ -343,7 +343,7 @@ def test_a_decoder_does_not_learn_what_never_comes_again() -> None:
     decoder = frame.Decoder()
     for slot in range(9):
         decoder.decode(memoryview(pack({**FIELDS, "arena": [REF[0], slot, 2, 4096, 4]})))
-    assert not decoder._known
+    assert not decoder.known
 
 
 def test_a_decoder_remembers_what_repeats_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
