@@ -69,10 +69,10 @@ class Lease:
 
     __slots__ = ("_arena", "_hold", "_place")
 
-    def __init__(self, place: Place, arena: _Arena) -> None:
+    def __init__(self, place: Place, arena: _Arena, hold: Hold) -> None:
         self._place = place
         self._arena = arena
-        self._hold: Hold | None = Hold(arena, place[1])
+        self._hold: Hold | None = hold
 
     @property
     def descriptor(self) -> Descriptor:
@@ -162,7 +162,8 @@ class ArenaReader:
         Raises StaleDescriptorError when the frame has been replaced or its arena is gone, ArenaUnavailableError when
         this process cannot use the arena or the descriptor cannot be right, ArenaClosedError after `close` or a fork.
         """
-        return Lease(place, self._hold(place))
+        arena = self._hold(place)
+        return Lease(place, arena, Hold(arena, place[1]))
 
     def frame(self, descriptor: Descriptor) -> npt.NDArray[np.uint8]:
         """The same, for as long as the array, read-only, of the frame's bytes or any view of it lives.

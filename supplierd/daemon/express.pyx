@@ -217,8 +217,9 @@ cdef class _Parcel:
         if self._whole is None:
             message = Message(self._message)
             header = _wire.decode(message.buffer)
-            self._hold._slots.take(header.arena.slot, header.arena.generation)  # once more, for the lease
-            self._whole = Parcel(header, message, Lease(header.arena, self._hold._slots), self._heads)
+            self._whole = Parcel(header, message, Lease(header.arena, self._hold._slots, self._hold), self._heads)
+            self._whole.head = self._short.head  # a bell that is told it is rung here from then on
+            self._whole.short = (<char*>&self._short)[:sizeof(_Frame)]
         return self._whole
 
     @property
@@ -295,7 +296,12 @@ cdef class Express:
             if now - awaited >= _STOOD_STILL:
                 time.sleep(CATCH_UP)
                 return self._waiter.wait(0.0)
-            if ready <= 0:
+            if ready < 0:
+                continue
+            if ready == 0:  # as Waiter.wait does it when the time is over
+                hidden = self._waiter.wait(0.0)
+                if hidden:
+                    return hidden
                 continue
             if (
                 self._gathers and now - self._served_at < _SERVED_LATELY and ready == 1 and self._bells_at >= 0
@@ -336,13 +342,15 @@ cdef class Express:
         """Time has passed; whether descriptors are short."""
         cdef Worker worker
         cdef stat_t status
+        cdef bint few
         self._ticked_at, self._tick_after = now, _LONG_TICK
         for worker in self._supplier.workers.values():
             if worker.target_fps is not None:
                 self._tick_after = _TICK
         for delivery in self._supplier.tick(now):
             self._deliver(delivery, now)
-        if not stat("/proc/self/fd", &status) and 0 < status.st_size < <long>self._descriptors.limit // 2:
+        few = not self._descriptors.short and not stat("/proc/self/fd", &status)
+        if few and 0 < status.st_size < <long>self._descriptors.limit // 2:
             return False
         return self._descriptors.look()
 
@@ -452,10 +460,12 @@ cdef class Express:
                     continue
                 return True  # when its sender disconnects in between, the message may be gone
             parts, copy = zmq_msg_more(&message), None
-            if not parts:
-                size = zmq_msg_size(&message)
-                copy = PyBytes_FromStringAndSize(<char*>zmq_msg_data(&message), size)
-            zmq_msg_close(&message)
+            try:
+                if not parts:
+                    size = zmq_msg_size(&message)
+                    copy = PyBytes_FromStringAndSize(<char*>zmq_msg_data(&message), size)
+            finally:
+                zmq_msg_close(&message)
             if parts:
                 self._otherwise.refuse_parts(inbox, now)
                 return False
@@ -465,6 +475,7 @@ cdef class Express:
                 self._otherwise.take(inbox, Message(copy), now)
                 self._learn(copy)
                 if self._waiter.changes != self._changes:
+                    self._waiter.again(inbox.socket)
                     return False
         self._waiter.again(inbox.socket)
         return True
@@ -559,6 +570,9 @@ cdef class Express:
             return
         if header.arena is None or header.metadata or header.inline or len(message) > _MAX_PACKET:
             return
+        stream = self._supplier.streams.get(header.stream)
+        if stream is None or (stream.epoch, stream.last_seq) != (header.epoch, header.seq):
+            return  # it was refused
         head_size = _head_size(data, data + sizeof(_Prefix) + (data[6] | data[7] << 8))
         if head_size < 0:
             return

@@ -41,26 +41,32 @@ def known_reason(reason: str) -> str:
 
 
 class Parcel:
-    """A frame on its way through the daemon."""
+    """A frame on its way through the daemon.
 
-    __slots__ = ("_head", "_header", "_heads", "_inline", "_lease", "_short", "message")
+    Attributes:
+        message: the whole of it.
+        head: number of its head; -1 before that is known.
+        short: its short form, where it has one.
+    """
+
+    __slots__ = ("_header", "_heads", "_inline", "_lease", "head", "message", "short")
 
     def __init__(self, header: frame.Header, message: Message, lease: Lease | None, heads: Heads) -> None:
         self.message = message
         self._heads = heads
-        self._head = -1  # number of its head, when that is known
-        self._short = b""
+        self.head = -1
+        self.short = b""
         self._header = header
         self._lease = lease
         self._inline: Message | None = None
 
     def ring(self, bell: Bell) -> bool:
         """Hand it over by a bell; False where it must go another way."""
-        if self._head < 0:
-            self._head = self._heads.number(self._header)
-            if self._head:
-                self._short = encode_frame(self._head, self._header)
-        return bell.ring(self._head, self._short, self.message)
+        if self.head < 0:
+            self.head = self._heads.number(self._header)
+            if self.head:
+                self.short = encode_frame(self.head, self._header)
+        return bell.ring(self.head, self.short, self.message)
 
     def inline(self) -> Message | None:
         """The message for a worker that cannot read arenas; None where the arena turns out to be damaged."""

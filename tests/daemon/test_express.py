@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supplierd.arena import ArenaWriter, arena_directory
+from supplierd.arena.layout import TABLE_OFFSET
 from supplierd.core.service import Settings
 from supplierd.core.stream import Frame
 from supplierd.core.supplier import FrameRefusedError, Supplier
@@ -111,7 +112,7 @@ class World:
     """An Express of a module with an inbox of its own, and beside it the long way alone."""
 
     def __init__(self, module: Any, home: Path, context: zmq.Context[zmq.Socket[bytes]]) -> None:
-        self.context = context
+        self.home = home
         self.writer = ArenaWriter(arena_directory(home), "cam-1", slots=8)
         self.way, self.reference = LongWay(home), LongWay(home)
         self.inbox = Inbox(context, f"ipc://{home}/inbox.sock", None, LIMIT)
@@ -268,9 +269,29 @@ def test_a_frame_that_its_publisher_takes_away_stays_whole_while_it_is_the_newes
 
 
 @every_module
+def test_a_slot_that_its_publisher_spoils_is_let_go_once(module: Any) -> None:
+    """Locks are advisory: who writes into what others hold gets frames torn by it, but no books."""
+    with world(module) as made:
+        for seq in (1, 2, 3):
+            place = made.writer.store(np.full(SIZE, seq, np.uint8))
+            made.send(head(place, seq))
+        (path,) = arena_directory(made.home).glob("*.arena")
+        with path.open("r+b") as file:
+            file.seek(TABLE_OFFSET + 8 * place.slot)
+            file.write(bytes(8))
+        newest = made.way.supplier.streams["cam-1"].newest
+        assert newest is not None
+        assert newest.message.inline() is not None
+        assert made.way.parcels.reader.leases_held == 1
+        made.way.supplier.streams.clear()
+        del newest
+        assert made.way.parcels.reader.leases_held == 0
+
+
+@every_module
 def test_a_wait_ends_when_descriptors_become_short(module: Any) -> None:
     class Short:
-        limit = 0
+        limit, short = 0, True
 
         def look(self) -> bool:
             return True
