@@ -5,6 +5,7 @@ and before `publish`. A worker takes the time when it holds an array, and touche
 was published and got goes into files of the run's folder; `counts` there tells the driver meanwhile how far they are.
 """
 
+import gc
 import json
 import os
 import select
@@ -75,6 +76,8 @@ def work(system: str, place: dict[str, Any], pauses: list[float]) -> None:
     """Fork the workers, say who they are, and wait for them; `pauses` are seconds that each takes for a frame."""
     where = place_of(place)
     SYSTEMS[system].warm()
+    gc.collect()
+    gc.freeze()  # else a collection soon copies what the workers share, in all of them at the same frame
     pids = []
     for index in range(where.workers):
         pid = os.fork()
