@@ -1,8 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, auto_pickle=False
 """express.py in C: see there what it is for; supplierd.wire.frame and .bell for what is read and written here.
 (docs/adr/0016-compiled-daemon.md)
-
-libzmq is called where pyzmq has it: to ask for a socket's events and for a message, pyzmq runs some Python.
 """
 
 cimport cython
@@ -18,6 +16,13 @@ from supplierd.arena.holding cimport Hold, Slots
 from supplierd.core.mailbox cimport Mailbox
 from supplierd.core.supplier cimport Supplier
 from supplierd.core.worker cimport Worker
+from supplierd.transport.libzmq cimport (
+    find_libzmq, libzmq_close, libzmq_data, libzmq_getsockopt, libzmq_init, libzmq_more, libzmq_receive, libzmq_size,
+    zmq_message,
+)
+from supplierd.wire.packets cimport (
+    MSG_DONTWAIT, MSG_NOSIGNAL, DemandPacket, FramePacket, PyErr_CheckSignals, poll, pollfd, recv, send,
+)
 
 import time
 
@@ -37,22 +42,6 @@ from supplierd.wire import bell as _bell, frame as _wire
 from supplierd.wire.control import OUTCOMES
 from supplierd.wire.errors import WireError
 
-cdef extern from "Python.h":
-    int PyErr_CheckSignals() except -1
-
-cdef extern from "dlfcn.h" nogil:
-    void* dlopen(const char*, int)
-    void* dlsym(void*, const char*)
-    int RTLD_LAZY, RTLD_NOLOAD
-
-cdef extern from "poll.h" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int poll(pollfd*, unsigned long, int)
-    int POLLIN
-
 cdef extern from "sys/epoll.h" nogil:
     ctypedef union epoll_data_t:
         int fd
@@ -65,11 +54,6 @@ cdef extern from "sys/stat.h" nogil:
     ctypedef struct stat_t "struct stat":
         long st_size
     int stat(const char*, stat_t*)
-
-cdef extern from "sys/socket.h" nogil:
-    ssize_t send(int, const void*, size_t, int)
-    ssize_t recv(int, void*, size_t, int)
-    int MSG_DONTWAIT, MSG_NOSIGNAL
 
 cdef enum:
     _MAX_INBOXES = 8
@@ -88,46 +72,6 @@ cdef packed struct _Prefix:
     int64_t captured_wall
     int64_t captured_mono
 
-cdef packed struct _Demand:
-    uint8_t kind
-    uint8_t outcome
-    uint8_t zeros[2]
-    uint32_t leases
-    uint64_t session
-    uint64_t number
-    uint64_t epoch
-    uint64_t seq
-    int64_t age
-    int64_t processing
-
-cdef packed struct _Frame:
-    uint8_t kind
-    uint8_t zeros[3]
-    uint32_t head
-    uint64_t seq
-    int64_t captured_wall
-    int64_t captured_mono
-    uint64_t generation
-    uint64_t offset
-    uint64_t size
-    uint32_t slot
-    uint32_t more_zeros
-
-cdef struct _Message:
-    uint64_t content[8]  # zmq_msg_t
-
-ctypedef int (*_getsockopt_t)(void*, int, void*, size_t*) noexcept nogil
-ctypedef int (*_on_message_t)(_Message*) noexcept nogil
-ctypedef int (*_receive_t)(_Message*, void*, int) noexcept nogil
-ctypedef void* (*_data_t)(_Message*) noexcept nogil
-ctypedef size_t (*_size_t)(_Message*) noexcept nogil
-
-cdef _getsockopt_t zmq_getsockopt
-cdef _on_message_t zmq_msg_init, zmq_msg_more, zmq_msg_close
-cdef _receive_t zmq_msg_recv
-cdef _data_t zmq_msg_data
-cdef _size_t zmq_msg_size
-
 cdef int _EVENTS = zmq.EVENTS, _POLLIN = zmq.POLLIN, _NOBLOCK = zmq.NOBLOCK
 cdef bytes _MAGIC = _wire.MAGIC, _ARENA_KEY = _wire._ARENA_KEY
 cdef uint8_t _VERSION = _wire.VERSION, _FLAG_ARENA = _wire.FLAG_ARENA
@@ -141,31 +85,10 @@ cdef double _STOOD_STILL = STOOD_STILL, _SERVED_LATELY = SERVED_LATELY, _TICK = 
 cdef double _NEARLY = 0.75  # of the time to a tick, after which it is done when the loop is awake anyway
 cdef double _LEFT_FOR = 1.0  # seconds for which an inbox that had a long message is left to Python, which copies none
 
-if sizeof(_Prefix) != _wire.PREFIX.size or sizeof(_Demand) != _bell.DEMAND.size or sizeof(_Frame) != _bell.FRAME.size:
+if sizeof(_Prefix) != _wire.PREFIX.size or sizeof(DemandPacket) != _bell.DEMAND.size or sizeof(FramePacket) != _bell.FRAME.size:
     raise ImportError("the formats of supplierd.wire have changed: compile this module anew")
 
-
-cdef bint _find_libzmq() noexcept:
-    """Whether libzmq's functions were found: those that pyzmq calls."""
-    global zmq_getsockopt, zmq_msg_init, zmq_msg_more, zmq_msg_close, zmq_msg_recv, zmq_msg_data, zmq_msg_size
-    cdef bytes path = _zmq.__file__.encode()
-    cdef void* library = dlopen(path, RTLD_LAZY | RTLD_NOLOAD)
-    if library is NULL:
-        return False
-    zmq_getsockopt = <_getsockopt_t>dlsym(library, b"zmq_getsockopt")
-    zmq_msg_init = <_on_message_t>dlsym(library, b"zmq_msg_init")
-    zmq_msg_more = <_on_message_t>dlsym(library, b"zmq_msg_more")
-    zmq_msg_close = <_on_message_t>dlsym(library, b"zmq_msg_close")
-    zmq_msg_recv = <_receive_t>dlsym(library, b"zmq_msg_recv")
-    zmq_msg_data = <_data_t>dlsym(library, b"zmq_msg_data")
-    zmq_msg_size = <_size_t>dlsym(library, b"zmq_msg_size")
-    return (
-        zmq_getsockopt is not NULL and zmq_msg_init is not NULL and zmq_msg_more is not NULL
-        and zmq_msg_close is not NULL and zmq_msg_recv is not NULL and zmq_msg_data is not NULL
-        and zmq_msg_size is not NULL
-    )
-
-cdef bint _has_libzmq = _find_libzmq()
+cdef bint _has_libzmq = find_libzmq(<bytes>_zmq.__file__.encode())
 
 
 cdef inline double _monotonic() noexcept:
@@ -211,7 +134,7 @@ cdef class _Parcel:
     cdef Hold _hold
     cdef bytes _message
     cdef object _heads, _whole
-    cdef _Frame _short
+    cdef FramePacket _short
 
     cdef object _parcel(self):
         if self._whole is None:
@@ -219,7 +142,7 @@ cdef class _Parcel:
             header = _wire.decode(message.buffer)
             self._whole = Parcel(header, message, Lease(header.arena, self._hold._slots, self._hold), self._heads)
             self._whole.head = self._short.head  # a bell that is told it is rung here from then on
-            self._whole.short = (<char*>&self._short)[:sizeof(_Frame)]
+            self._whole.short = (<char*>&self._short)[:sizeof(FramePacket)]
         return self._whole
 
     @property
@@ -240,7 +163,7 @@ cdef class Express:
     """The wait of one loop. Arguments as of the original."""
 
     cdef Supplier _supplier
-    cdef object _waiter, _bells, _inboxes, _heads, _decoder, _descriptors, _otherwise
+    cdef object _waiter, _inboxes, _heads, _decoder, _descriptors, _otherwise
     cdef dict _by_worker, _connections, _arenas, _known
     cdef Py_ssize_t _max_message
     cdef bint _gathers
@@ -262,7 +185,7 @@ cdef class Express:
         self, Supplier supplier not None, sessions, waiter, bells, inboxes, *, parcels, decoder, max_message,
         descriptors, otherwise,
     ):
-        self._supplier, self._waiter, self._bells, self._inboxes = supplier, waiter, bells, tuple(inboxes)
+        self._supplier, self._waiter, self._inboxes = supplier, waiter, tuple(inboxes)
         self._heads, self._arenas = parcels.heads, parcels.reader.arenas
         self._by_worker = sessions.by_worker
         self._connections = bells.connections if bells is not None else {}
@@ -404,14 +327,14 @@ cdef class Express:
                 complete = False
                 continue
             size = recv(events[i].data.fd, packet, _MAX_PACKET, MSG_DONTWAIT)
-            if size == sizeof(_Demand) and packet[0] == _DEMAND_KIND and self._demand(bell, <_Demand*>packet, now):
+            if size == sizeof(DemandPacket) and packet[0] == _DEMAND_KIND and self._demand(bell, <DemandPacket*>packet, now):
                 continue
             if size < 0 and (errno == EAGAIN or errno == EINTR or errno == ECONNRESET):
                 continue  # see Bells.take
             self._otherwise.rung(bell, (<char*>packet)[:size] if size > 0 else b"", now)
         return complete
 
-    cdef bint _demand(self, bell, _Demand* demand, double now) except -1:
+    cdef bint _demand(self, bell, DemandPacket* demand, double now) except -1:
         """Answer a demand; False, and nothing was done, where that is not as simple."""
         cdef Worker worker = self._supplier.session(demand.session)
         cdef Mailbox mailbox
@@ -432,7 +355,7 @@ cdef class Express:
         if isinstance(reply, tuple):
             self._deliver(reply, now)
         elif reply is not _NOTHING:
-            packet = _bell.decode_demand((<char*>demand)[:sizeof(_Demand)])
+            packet = _bell.decode_demand((<char*>demand)[:sizeof(DemandPacket)])
             self._otherwise.answer(bell, packet, reply, now)
         return True
 
@@ -440,32 +363,32 @@ cdef class Express:
 
     cdef bint _take(self, int i) except -1:
         """Take what lies in an inbox; False where something has come in between that is not usual."""
-        cdef _Message message
+        cdef zmq_message message
         cdef double now
         cdef int events, burst, received
-        cdef bint parts, long, usual
+        cdef bint parts
         cdef size_t size
         cdef bytes copy
         inbox = self._express_inboxes[i]
         for burst in range(_BURST):
             now = _monotonic()
             size = sizeof(events)
-            if zmq_getsockopt(self._sockets[i], _EVENTS, &events, &size) or not events & _POLLIN:
+            if libzmq_getsockopt(self._sockets[i], _EVENTS, &events, &size) or not events & _POLLIN:
                 return True
-            zmq_msg_init(&message)
-            received = zmq_msg_recv(&message, self._sockets[i], _NOBLOCK)
+            libzmq_init(&message)
+            received = libzmq_receive(&message, self._sockets[i], _NOBLOCK)
             if received < 0:
-                zmq_msg_close(&message)
+                libzmq_close(&message)
                 if errno == EINTR:
                     continue
                 return True  # when its sender disconnects in between, the message may be gone
-            parts, copy = zmq_msg_more(&message), None
+            parts, copy = libzmq_more(&message), None
             try:
                 if not parts:
-                    size = zmq_msg_size(&message)
-                    copy = PyBytes_FromStringAndSize(<char*>zmq_msg_data(&message), size)
+                    size = libzmq_size(&message)
+                    copy = PyBytes_FromStringAndSize(<char*>libzmq_data(&message), size)
             finally:
-                zmq_msg_close(&message)
+                libzmq_close(&message)
             if parts:
                 self._otherwise.refuse_parts(inbox, now)
                 return False
@@ -522,7 +445,7 @@ cdef class Express:
             return False
         parcel = _Parcel.__new__(_Parcel)
         parcel._hold, parcel._message, parcel._heads = hold, message, self._heads
-        parcel._short = _Frame(
+        parcel._short = FramePacket(
             _FRAME_KIND, [0, 0, 0], known.number, prefix.seq, prefix.captured_wall, prefix.captured_mono, generation,
             offset, length, <uint32_t>slot, 0,
         )
@@ -601,7 +524,7 @@ cdef class Express:
             parcel = message
             descriptor = bell.descriptor
             if parcel._short.head in <set?>bell.told.numbers and self._connections.get(descriptor) is bell:
-                if send(descriptor, &parcel._short, sizeof(_Frame), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0:
+                if send(descriptor, &parcel._short, sizeof(FramePacket), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0:
                     return
         self._otherwise.deliver(delivery, now)
 

@@ -6,6 +6,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from supplierd.arena.holding cimport Slots, Tally
+from supplierd.wire.packets cimport (
+    MSG_DONTWAIT, MSG_NOSIGNAL, POLLIN, DemandPacket, FramePacket, PyErr_CheckSignals, poll, pollfd, recv, send,
+)
 from supplierd_client.frame cimport Frame
 from supplierd_client.turn cimport Turn
 
@@ -15,50 +18,8 @@ from supplierd.wire.bell import DEMAND, DEMAND_KIND, FRAME, FRAME_KIND, MAX_HEAD
 from supplierd_client.frame import is_ours
 from supplierd_client.sockets import LONGEST_WAIT
 
-cdef extern from "Python.h":
-    int PyErr_CheckSignals() except -1
-
-cdef extern from "poll.h" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int poll(pollfd*, unsigned long, int)
-    int POLLIN
-
-cdef extern from "sys/socket.h" nogil:
-    ssize_t send(int, const void*, size_t, int)
-    ssize_t recv(int, void*, size_t, int)
-    int MSG_DONTWAIT, MSG_NOSIGNAL
-
 cdef enum:
     _MAX_DESCRIPTORS = 8
-
-# As in supplierd.wire.bell. hatch_build.py compiles nothing on a machine that is not little-endian.
-cdef packed struct _Demand:
-    uint8_t kind
-    uint8_t outcome
-    uint8_t zeros[2]
-    uint32_t leases
-    uint64_t session
-    uint64_t number
-    uint64_t epoch
-    uint64_t seq
-    int64_t age
-    int64_t processing
-
-cdef packed struct _Frame:
-    uint8_t kind
-    uint8_t zeros[3]
-    uint32_t head
-    uint64_t seq
-    int64_t captured_wall
-    int64_t captured_mono
-    uint64_t generation
-    uint64_t offset
-    uint64_t size
-    uint32_t slot
-    uint32_t more_zeros
 
 cdef uint8_t _DEMAND_KIND = DEMAND_KIND
 cdef uint8_t _FRAME_KIND = FRAME_KIND
@@ -66,7 +27,7 @@ cdef dict _OUTCOMES = OUTCOME_NUMBERS
 cdef Py_ssize_t _MAX_HEADS = MAX_HEADS
 cdef int _LONGEST_WAIT = LONGEST_WAIT
 
-if sizeof(_Demand) != DEMAND.size or sizeof(_Frame) != FRAME.size:
+if sizeof(DemandPacket) != DEMAND.size or sizeof(FramePacket) != FRAME.size:
     raise ImportError("the packets of supplierd.wire.bell have changed: compile this module anew")
 
 
@@ -127,15 +88,15 @@ cdef class Express:
             turn.next_at = now
             return None
         found = None
-        if size == sizeof(_Frame) and self._buffer[0] == _FRAME_KIND:
-            found = self._open(turn, <_Frame*>&self._buffer[0])
+        if size == sizeof(FramePacket) and self._buffer[0] == _FRAME_KIND:
+            found = self._open(turn, <FramePacket*>&self._buffer[0])
         if found is None:
             self._bell.put_back(size)
         return found
 
     cdef bint _ask(self, Turn turn) except -1:
         """Send the demand; whether it was."""
-        cdef _Demand demand
+        cdef DemandPacket demand
         demand.kind, demand.outcome = _DEMAND_KIND, _OUTCOMES[turn.outcome]
         demand.zeros[0] = demand.zeros[1] = 0
         demand.leases = <uint32_t>self._tally.held
@@ -157,7 +118,7 @@ cdef class Express:
                 return self._awaited[i].fd == self._descriptor and self._awaited[i].revents == POLLIN
         return False
 
-    cdef Frame _open(self, Turn turn, _Frame* told):
+    cdef Frame _open(self, Turn turn, FramePacket* told):
         """The frame that a packet tells of, handed out; None, and nothing has changed, where that is not as simple."""
         cdef timespec time
         cdef int64_t arrived
