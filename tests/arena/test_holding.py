@@ -1,10 +1,8 @@
 """Holds, in Python and, where it is compiled, in C: both must say the same of any place, and keep the same counts."""
 
 import copy
-import importlib.util
 import pickle
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,24 +13,13 @@ from supplierd.arena import ArenaWriter, holding
 from supplierd.arena.layout import Place, open_arena
 from supplierd.arena.locks import LockFile
 from supplierd.arena.memory import UINT8, Mapping
+from tests.support.twins import both, is_compiled
 
 SLOTS = 6
 SIZE = 5000
-COMPILED = str(holding.__file__).endswith(".so")
+COMPILED = is_compiled(holding)
 
-
-def original() -> ModuleType:
-    """The module as it is written in Python, whether or not it was compiled."""
-    path = Path(str(holding.__file__)).with_name("holding.py")
-    spec = importlib.util.spec_from_file_location("supplierd.arena.holding_in_python", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-MODULES = [pytest.param(original(), id="python"), *([pytest.param(holding, id="c")] if COMPILED else [])]
+MODULES = both(holding)
 every_module = pytest.mark.parametrize("module", MODULES)
 
 

@@ -3,13 +3,11 @@
 Whatever a publisher sends, both must do with it what the long way alone does: it is fed the same messages here.
 """
 
-import importlib.util
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 import msgpack
@@ -33,28 +31,16 @@ from supplierd.transport.sockets import Message, Waiter
 from supplierd.wire import frame as wire
 from supplierd.wire.errors import WireError
 from tests.support.fixtures import short_directory
+from tests.support.twins import both, is_compiled
 from tests.support.waiting import DEADLINE
 
-COMPILED: Final = str(express.__file__).endswith(".so")
+COMPILED: Final = is_compiled(express)
 BOOT: Final = bytes(range(16))
 LIMIT: Final = 20_000
 SIZE: Final = 3000
 SHORTLY: Final = 0.02
 
-
-def original() -> ModuleType:
-    """The module as it is written in Python, whether or not it was compiled."""
-    path = Path(str(express.__file__)).with_name("express.py")
-    spec = importlib.util.spec_from_file_location("supplierd.daemon.express_in_python", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-MODULES: Final = [pytest.param(original(), id="python"), *([pytest.param(express, id="c")] if COMPILED else [])]
-every_module = pytest.mark.parametrize("module", MODULES)
+every_module = pytest.mark.parametrize("module", both(express))
 
 
 class LongWay:
