@@ -102,6 +102,10 @@ class Inbox(Table):
     max_message_bytes: Annotated[
         int, Key(kinds.integer(KIB, KIB * MIB, "bytes"), "The largest message that is read.")
     ] = 128 * MIB
+    doorbell: Annotated[
+        bool,
+        Key(_SWITCH, "Publishers on this machine name frames by a Unix socket; false: over ZeroMQ as all."),
+    ] = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from supplierd.transport.bells import Bell, Bells
 from supplierd.transport.control import ControlChannel, Peer
 from supplierd.transport.curve import Gatekeeper
 from supplierd.transport.descriptors import Descriptors
+from supplierd.transport.doorbells import Doorbells
 from supplierd.transport.inbox import Inbox, MultipartError
 from supplierd.transport.link import Link, LinkFactory
 from supplierd.transport.sockets import BURST, Message, Waiter
@@ -59,6 +60,7 @@ class Distribution:
         max_message: largest accepted frame message, bytes.
         descriptors: watched, so that they don't run out.
         bells: of the workers on this machine; None: all goes over ZeroMQ.
+        doorbells: of the inboxes; None: they have none.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Distribution:
         max_message: int,
         descriptors: Descriptors,
         bells: Bells | None,
+        doorbells: Doorbells | None,
     ) -> None:
         self.supplier = supplier
         self._inboxes = inboxes
@@ -81,6 +84,7 @@ class Distribution:
         self._guard = guard
         self._gatekeeper = gatekeeper
         self._bells = bells
+        self._doorbells = doorbells
         self._sessions = Sessions(bells)
         self._push_links: dict[str, Link] = {}
         self._repeating = Repeating(log)
@@ -104,6 +108,8 @@ class Distribution:
         )
         if bells is not None:
             self._waiter.add(bells.descriptor, patient=True)
+        if doorbells is not None:
+            self._waiter.add(doorbells.descriptor)
         if gatekeeper is not None:
             self._waiter.add(gatekeeper.socket)
         self._changes = Changes(supplier)
@@ -113,6 +119,7 @@ class Distribution:
             self._waiter,
             bells,
             inboxes,
+            doorbells=doorbells,
             parcels=parcels,
             decoder=self._decoder,
             max_message=max_message,
@@ -147,6 +154,9 @@ class Distribution:
         for inbox in self._inboxes:
             if inbox.socket in ready:
                 self._take_newest(inbox)
+        if self._doorbells is not None and self._doorbells.descriptor in ready:
+            for inbox, packet in self._doorbells.take():
+                self.take(inbox, Message(packet), time.monotonic())
         self._look(now)
         askers = self._dialogue.take_askers()
         if askers:
@@ -190,6 +200,8 @@ class Distribution:
 
     def stop(self, reason: str) -> None:
         """Take no more frames, and tell the workers."""
+        if self._doorbells is not None:
+            self._doorbells.close()
         for inbox in self._inboxes:
             inbox.close()
         self._dialogue.say_goodbye(reason)
@@ -232,7 +244,7 @@ class Distribution:
             self._accept(header, message, time.monotonic())
 
     def take(self, inbox: Inbox, message: Message, now: float) -> None:
-        """Distribute a message that a conflated inbox had."""
+        """Distribute a message that a conflated inbox had, or its doorbell."""
         header = self._open(inbox, message, now)
         if header is not None:
             self._accept(header, message, now)
@@ -354,6 +366,8 @@ class Distribution:
         if self._bells is not None:
             self._bells.sweep(now)
             strangers += self._bells.strangers()
+        if self._doorbells is not None:
+            self._doorbells.sweep()
         if strangers:
             self.supplier.rejected["no_handshake"] += strangers
             self._repeating.event("stranger", now, "connection without a handshake refused", count=strangers)

@@ -14,6 +14,7 @@ from supplierd.daemon.parcels import Parcels
 from supplierd.daemon.sessions import Sessions
 from supplierd.transport.bells import Bell, Bells
 from supplierd.transport.descriptors import Descriptors
+from supplierd.transport.doorbells import Doorbells
 from supplierd.transport.inbox import Inbox
 from supplierd.transport.sockets import (
     CATCH_UP,
@@ -37,7 +38,7 @@ class Otherwise(Protocol):
         """Send the frame that the supplier has moved under way."""
 
     def take(self, inbox: Inbox, message: Message, now: float) -> None:
-        """Distribute a message that a conflated inbox had."""
+        """Distribute a message that a conflated inbox had, or its doorbell."""
 
     def refuse_parts(self, inbox: Inbox, now: float) -> None:
         """A message of several parts was received."""
@@ -61,6 +62,7 @@ class Express:
         waiter: waits for all that the loop waits for.
         bells: of the workers on this machine; None: there are none.
         inboxes: the frames'.
+        doorbells: of those; None: they have none.
         parcels: leases frames in shared memory.
         decoder: reads them.
         max_message: largest accepted frame message, bytes.
@@ -76,6 +78,7 @@ class Express:
         bells: Bells | None,
         inboxes: Sequence[Inbox],
         *,
+        doorbells: Doorbells | None,
         parcels: Parcels,
         decoder: Decoder,
         max_message: int,

@@ -10,7 +10,7 @@ import signal
 import socket
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -36,6 +36,7 @@ from supplierd.transport.bells import Bells
 from supplierd.transport.control import FAREWELL_MS, ControlChannel
 from supplierd.transport.curve import Gatekeeper, Lock
 from supplierd.transport.descriptors import Descriptors
+from supplierd.transport.doorbells import Doorbells
 from supplierd.transport.inbox import Inbox
 from supplierd.transport.link import LinkFactory, remove_dead_links
 from supplierd.transport.lock import IPC, HeldError, SocketLock
@@ -192,7 +193,6 @@ def _start(given: Config, load: Callable[[], Config], signals: _Signals, stack: 
     if not any(channel.local for channel in controls):
         controls.append(_private_channel(context, directory))
     exporter = _open_exporter(config, next(channel.endpoint for channel in controls if channel.local), stack)
-    bells = _open_bells(directory, config.daemon.max_workers) if _has_bells(config) else None
     distribution = Distribution(
         supplier,
         inboxes,
@@ -203,7 +203,8 @@ def _start(given: Config, load: Callable[[], Config], signals: _Signals, stack: 
         gatekeeper=gatekeeper,
         max_message=limit,
         descriptors=Descriptors(),
-        bells=bells,
+        bells=_open_bells(directory, config.daemon.max_workers) if _has_bells(config) else None,
+        doorbells=_open_doorbells(inboxes) if config.inbox.doorbell else None,
     )
     for name, worker in config.workers.items():
         if worker.endpoint is not None:
@@ -239,6 +240,14 @@ def _open_bells(directory: Path, max_workers: int) -> Bells:
         raise StartError(
             f"{path} cannot be bound: {error.strerror or error}; set control.bell = false to do without"
         ) from None
+
+
+def _open_doorbells(inboxes: Sequence[Inbox]) -> Doorbells:
+    try:
+        return Doorbells(inboxes)
+    except OSError as error:
+        text = f"{error.filename} cannot be bound: {error.strerror}; set inbox.doorbell = false to do without"
+        raise StartError(text) from None
 
 
 def _private_channel(context: sockets.Context, directory: Path) -> ControlChannel:

@@ -21,6 +21,9 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t recv(int, void*, size_t, int)
     int MSG_DONTWAIT, MSG_NOSIGNAL
 
+cdef enum:
+    MAX_PACKET = 4096
+
 cdef packed struct DemandPacket:
     uint8_t kind
     uint8_t outcome

@@ -105,7 +105,8 @@ class World:
         self.waiter = Waiter()
         self.waiter.add(self.inbox.socket)
         self.express = module.Express(
-            self.way.supplier, Sessions(None), self.waiter, None, [self.inbox], parcels=self.way.parcels,
+            self.way.supplier, Sessions(None), self.waiter, None, [self.inbox], doorbells=None,
+            parcels=self.way.parcels,
             decoder=self.way.decoder, max_message=LIMIT, descriptors=Descriptors(), otherwise=self.way,
         )  # fmt: skip
         self.peer = context.socket(zmq.PUSH)
@@ -286,7 +287,7 @@ def test_a_wait_ends_when_descriptors_become_short(module: Any) -> None:
         waiter = Waiter()
         made.turn()
         waiting = module.Express(
-            made.way.supplier, Sessions(None), waiter, None, [], parcels=made.way.parcels,
+            made.way.supplier, Sessions(None), waiter, None, [], doorbells=None, parcels=made.way.parcels,
             decoder=made.way.decoder, max_message=LIMIT, descriptors=Short(), otherwise=made.way,
         )  # fmt: skip
         began = time.monotonic()

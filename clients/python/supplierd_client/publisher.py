@@ -1,6 +1,7 @@
 """The publisher: puts a stream's newest frame into the daemon's inbox, and never waits for anybody.
 
-On one machine the pixels go into a slot of shared memory (lane.py) and the message names it; else they are part of it.
+On one machine the pixels go into a slot of shared memory (lane.py) and the message names it, which the inbox's doorbell
+takes (doorbell.py); else they are part of it, and it goes over ZeroMQ.
 """
 
 import math
@@ -22,6 +23,7 @@ from supplierd.wire import frame as wire
 from supplierd.wire.endpoints import machine_boot_id
 from supplierd.wire.keys import client_keys
 from supplierd.wire.names import check_name
+from supplierd_client.doorbell import Doorbell
 from supplierd_client.lane import Lane, Loan
 from supplierd_client.sockets import ProcessGuard, Reach, connect, default_inbox
 
@@ -98,8 +100,12 @@ class Publisher:
             raise
         # The method of pyzmq's core, without the Python around it for other kinds of sockets: 10 to 18 µs less.
         self._send: Callable[..., Any] = super(zmq.Socket, self._socket).send
+        self._doorbell = Doorbell(self.endpoint if shared_memory != "off" else "")
         self._closed = False
-        self._socket.poll(round(CONNECT_WAIT * 1e3), zmq.POLLOUT)
+        patience = time.monotonic() + CONNECT_WAIT
+        if self._socket.poll(round(CONNECT_WAIT * 1e3), zmq.POLLOUT):
+            now = time.monotonic()
+            self._doorbell.open(max(0.0, patience - now), now)
 
     def publish(
         self,
@@ -152,18 +158,18 @@ class Publisher:
                 header = encoder.header._replace(seq=seq, captured_wall=wall, captured_mono=mono, inline=inline)
                 message = b"".join((wire.encode_head(header), _bytes_of(array)))
             self.published = seq
-            self._published_at = time.monotonic()
-            try:
-                self._send(message, _NOBLOCK, len(message) < ZERO_COPY_FROM)
-            except zmq.Again:
-                self.unsent += 1
-                self._dtype = None  # the next header has to say so
-                self._failing = True
-                self._reach.failed(self._published_at)
-            else:
+            self._published_at = now = time.monotonic()
+            if slot is None:
+                self._doorbell.yield_to(now)
+            if (slot is not None and self._doorbell.put(message, now)) or self._push(message):
                 if self._failing:
                     self._failing = False
                     self._reach.reached()
+            else:
+                self.unsent += 1
+                self._dtype = None  # the next header has to say so
+                self._failing = True
+                self._reach.failed(now)
         return seq
 
     def loan(self, shape: Sequence[int], dtype: npt.DTypeLike = np.uint8) -> Loan:
@@ -199,8 +205,17 @@ class Publisher:
             self._closed = True
             time.sleep(max(0.0, self._published_at + CLOSE_WAIT - time.monotonic()))
             self._socket.close(linger=0)
+            self._doorbell.close()
             self._lane.close()
         self._context.term()
+
+    def _push(self, message: bytes) -> bool:
+        """Send a message over ZeroMQ; False without a connection."""
+        try:
+            self._send(message, _NOBLOCK, len(message) < ZERO_COPY_FROM)
+        except zmq.Again:
+            return False
+        return True
 
     def _prepare(
         self, payload: Payload, encoding: str | None, metadata: Mapping[str, Any] | None

@@ -1,0 +1,139 @@
+"""The publisher's end of an inbox's doorbell: a place for one message, which the next one replaces until it is taken.
+
+See supplierd.wire.doorbell. Nothing here waits, but `open` where it is asked to; wherever something is missing, the
+message goes over ZeroMQ.
+"""
+
+import os
+import select
+import socket
+import weakref
+from contextlib import suppress
+from typing import Final
+
+from supplierd.wire.bell import MAX_PACKET
+from supplierd.wire.doorbell import GREETING, doorbell_path
+
+RETRY_AFTER: Final = 1.0
+"""Seconds between two attempts to reach a daemon's doorbell."""
+NOT_OVERTAKEN: Final = 1.0
+"""Seconds after a message by ZeroMQ for which the next ones take the same way, so that none overtakes it."""
+_NEVER_WAIT: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_CLOSED_BY_EXEC: Final = socket.MSG_CMSG_CLOEXEC
+
+
+class Doorbell:
+    """The way from one publisher to one inbox. For one thread at a time.
+
+    Args:
+        endpoint: of the inbox; "" for a publisher that needs none.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self._path = doorbell_path(endpoint)
+        self._look = select.poll()  # tells of a message that was not taken, and of the daemon's end
+        self._line: socket.socket | None = None
+        self._taking: socket.socket | None = None
+        self._giving: socket.socket | None = None
+        self._retry_at = self._not_before = float("-inf")
+        _OPEN.add(self)
+
+    def open(self, seconds: float, now: float) -> bool:
+        """Connect, or see what has become of that: whether messages can be put. Waits for so long, if there is somebody
+        to wait for. `now`: seconds, monotonic."""
+        if self._line is None and (not self._path or now < self._retry_at or not self._connect(now)):
+            return False
+        assert self._line is not None
+        answer = select.poll()
+        answer.register(self._line, select.POLLIN)
+        if not answer.poll(seconds * 1e3):
+            return False
+        try:
+            greeting, descriptors, _, _ = socket.recv_fds(self._line, len(GREETING), 2, _NEVER_WAIT | _CLOSED_BY_EXEC)
+        except OSError:
+            greeting, descriptors = b"", []
+        ends = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if greeting != GREETING or len(ends) != 2:  # it is gone, has enough of us, no descriptors left, or another age
+            for end in ends:
+                end.close()
+            self._give_up(now)
+            return False
+        self._taking, self._giving = ends
+        self._look.register(self._taking, select.POLLIN)
+        self._look.register(self._line, select.POLLIN)
+        return True
+
+    def put(self, message: bytes, now: float) -> bool:
+        """Put a message in the place of the one before; False where it must go over ZeroMQ."""
+        if (self._giving is None and not self.open(0.0, now)) or now < self._not_before:
+            return False
+        assert self._giving is not None
+        if len(message) > MAX_PACKET:
+            self.yield_to(now)
+            return False
+        if self._look.poll(0) and not self._clear(now):
+            return False
+        try:
+            self._giving.send(message, _NEVER_WAIT)
+        except OSError:
+            self._give_up(now)
+            return False
+        return True
+
+    def yield_to(self, now: float) -> None:
+        """A message goes over ZeroMQ: an older one must not arrive after it, and newer ones not before it."""
+        self._not_before = now + NOT_OVERTAKEN
+        if self._giving is not None and self._look.poll(0):
+            self._clear(now)
+
+    def close(self) -> None:
+        """Disconnect. What was put, the daemon still takes."""
+        self._path = ""
+        self._give_up(0.0)
+
+    def _connect(self, now: float) -> bool:
+        self._retry_at = now + RETRY_AFTER
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            line.setblocking(False)
+            line.connect(self._path)
+        except OSError:
+            line.close()
+            return False
+        self._line = line
+        return True
+
+    def _clear(self, now: float) -> bool:
+        """Take back what was not taken; whether the daemon is there."""
+        assert self._taking is not None
+        assert self._line is not None
+        with suppress(OSError):  # it has just been taken
+            self._taking.recv(1, socket.MSG_DONTWAIT)
+        try:
+            self._line.recv(1, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        self._give_up(now)
+        return False
+
+    def _give_up(self, now: float) -> None:
+        """Disconnect, until the next attempt."""
+        self._retry_at = now + RETRY_AFTER
+        self._look = select.poll()
+        for end in (self._line, self._taking, self._giving):
+            if end is not None:
+                end.close()
+        self._line = self._taking = self._giving = None
+
+
+_OPEN: weakref.WeakSet[Doorbell] = weakref.WeakSet()
+
+
+def _close_inherited() -> None:
+    for doorbell in list(_OPEN):  # else the daemon takes its parent for alive, and its parent the daemon
+        doorbell.close()
+
+
+os.register_at_fork(after_in_child=_close_inherited)
