@@ -5,6 +5,7 @@ import re
 from typing import Final
 
 import pytest
+from supplierd_client import doorbell as publishers
 from supplierd_client import session as client
 from supplierd_client.turn import LOST_AFTER
 
@@ -14,8 +15,10 @@ from supplierd.core.supplier import FOLLOW_GRACE, SETTLE_GRACE
 from supplierd.daemon.dialogue import REPEAT_AFTER
 from supplierd.daemon.serve import SPARE_BELLS
 from supplierd.daemon.sessions import CONNECT_GRACE
+from supplierd.transport import doorbells
 from supplierd.transport.bells import HANDSHAKE
-from supplierd.wire import bell, control, errors, frame
+from supplierd.wire import bell, control, doorbell, errors, frame
+from supplierd.wire.endpoints import MAX_IPC_PATH_BYTES
 from tests.docs.snippets import ROOT
 
 TEXT: Final = (ROOT / "docs" / "wire.md").read_text()
@@ -74,7 +77,7 @@ def test_the_snapshot() -> None:
 
 
 def test_the_packets_of_the_bell() -> None:
-    section = TEXT.partition("## 13.")[2].partition("## Golden")[0]
+    section = TEXT.partition("\n## 13.")[2].partition("\n## ")[0]
     drawing = section.partition("```\nDEMAND:")[2].partition("HEAD:")[0]
     columns = {"DEMAND": [line[:45] for line in drawing.splitlines()], "FRAME": [s[45:] for s in drawing.splitlines()]}
     for name, values in (("DEMAND", range(11, 20)), ("FRAME", range(11, 20))):
@@ -95,6 +98,18 @@ def test_the_packets_of_the_bell() -> None:
     assert f"knows {bell.MAX_HEADS} of them" in section
     assert f"no session within {HANDSHAKE:g} s" in section
     assert f"There are {SPARE_BELLS} more connections" in section
+
+
+def test_the_doorbell() -> None:
+    section = " ".join(TEXT.partition("\n## 14.")[2].partition("\n## ")[0].split())
+    assert f"`{doorbell.doorbell_path('ipc://DIR/inbox.sock')}` for `ipc://DIR/inbox.sock`" in section
+    assert f"more than {MAX_IPC_PATH_BYTES} bytes" in section
+    assert f"one packet of {len(doorbell.GREETING)} bytes" in section
+    assert doorbell.GREETING.hex() in section.replace(" ", "")
+    assert f"at most {doorbells.MOST} doorbells" in section
+    assert f"the message has more than {bell.MAX_PACKET} bytes" in section
+    assert f"Try again after {publishers.RETRY_AFTER:g} s" in section
+    assert f"For {publishers.NOT_OVERTAKEN:g} s after a frame" in section
 
 
 @pytest.mark.parametrize(
