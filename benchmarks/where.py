@@ -34,6 +34,7 @@ import supplierd.daemon.express
 import supplierd.daemon.parcels
 import supplierd.transport.bells
 import supplierd.transport.inbox
+import supplierd.wire.encoder
 import supplierd.wire.frame
 from supplierd.cli.main import main as supplierd_main
 
@@ -46,7 +47,7 @@ WARM_UP: Final = 1.5
 PUBLISHER: Final[dict[str, tuple[Any, str]]] = {
     "publish": (Publisher, "publish"),
     "· copy into a slot": (supplierd_client.lane.Lane, "store"),
-    "· header": (supplierd_client.publisher.wire.Encoder, "encode"),
+    "· header": (supplierd.wire.encoder.Encoder, "encode"),
 }
 DAEMON: Final[dict[str, tuple[Any, str]]] = {
     "a frame": (supplierd.daemon.distribution.Distribution, "_take_newest"),

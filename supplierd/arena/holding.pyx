@@ -14,22 +14,11 @@ from libc.errno cimport EACCES, EAGAIN, errno
 from libc.stdint cimport uint64_t
 from posix.unistd cimport pread
 
+from supplierd.arena.slot_lock cimport F_RDLCK, F_UNLCK, lock_slot
+
 import numpy as np
 
 from .layout import TABLE_OFFSET
-
-cdef extern from "fcntl.h" nogil:
-    struct flock:
-        short l_type
-        short l_whence
-        long long l_start
-        long long l_len
-        int l_pid
-    int fcntl(int, int, ...)
-    int F_OFD_SETLK, F_RDLCK, F_UNLCK
-
-cdef extern from "unistd.h":
-    int SEEK_SET
 
 cdef extern from "Python.h":
     object PyErr_SetFromErrno(object)
@@ -37,14 +26,6 @@ cdef extern from "Python.h":
 cdef object _ndarray = np.ndarray
 cdef uint64_t _TABLE_OFFSET = TABLE_OFFSET
 cdef char* _BYTES = "B"  # as the struct module names them
-
-
-cdef inline int _lock(int fd, short kind, Py_ssize_t slot) noexcept:
-    """As LockFile does it; errno where it cannot be done."""
-    cdef flock request
-    request.l_type, request.l_whence = kind, <short>SEEK_SET
-    request.l_start, request.l_len, request.l_pid = 2 + 2 * slot, 1, 0
-    return 0 if fcntl(fd, F_OFD_SETLK, &request) == 0 else errno
 
 
 cdef class Tally:
@@ -127,10 +108,10 @@ cdef class Slots:
         ):
             return None
         fd = self.locks.fd
-        if _lock(fd, F_RDLCK, slot):
+        if lock_slot(fd, F_RDLCK, slot):
             return None  # it is met again, and given its meaning
         if self._generations[slot] != generation:
-            _lock(fd, F_UNLCK, slot)
+            lock_slot(fd, F_UNLCK, slot)
             return None
         self._holds[slot] += 1
         self._tally.held += 1
@@ -157,7 +138,7 @@ cdef class Slots:
         cdef bint first = not self._holds[slot]
         cdef uint64_t found = 0
         if first:
-            problem = _lock(fd, F_RDLCK, slot)
+            problem = lock_slot(fd, F_RDLCK, slot)
             if problem == EAGAIN or problem == EACCES:
                 return False
             if problem:
@@ -169,12 +150,12 @@ cdef class Slots:
                 PyErr_SetFromErrno(OSError)
             finally:
                 if first:
-                    _lock(fd, F_UNLCK, slot)
+                    lock_slot(fd, F_UNLCK, slot)
         if found == generation:
             self._holds[slot] += 1
             self._tally.held += 1
         elif first:
-            _lock(fd, F_UNLCK, slot)
+            lock_slot(fd, F_UNLCK, slot)
         return found == generation
 
     cdef int _drop(self, Py_ssize_t slot) noexcept:
@@ -184,7 +165,7 @@ cdef class Slots:
         if not self._holds[slot]:
             fd = self.locks.fd
             if fd >= 0:  # else it is closed, and the kernel has unlocked all
-                _lock(fd, F_UNLCK, slot)
+                lock_slot(fd, F_UNLCK, slot)
         return 0
 
     cdef _check(self, Py_ssize_t slot):

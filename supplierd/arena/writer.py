@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from . import usual
 from .errors import ArenaClosedError, ArenaUnavailableError, NoFreeSlotError, Reason, unavailable
 from .layout import MAX_FRAME, MAX_SLOTS, MIN_SLOTS, TABLE_OFFSET, Descriptor, Header, new_name, whole_pages
 from .locks import LockFile
@@ -49,7 +50,7 @@ class WriterStats(NamedTuple):
     bytes: int
 
 
-class _Arena:
+class Arena:
     """One arena file of ours, and what its writer knows of each slot: always in exactly one of the pools, or lent."""
 
     def __init__(self, path: Path, locks: LockFile, header: Header) -> None:
@@ -177,7 +178,7 @@ class Slot:
 
     __slots__ = ("_arena", "_index", "_region", "_writer", "size")
 
-    def __init__(self, writer: ArenaWriter, arena: _Arena, index: int, size: int) -> None:
+    def __init__(self, writer: ArenaWriter, arena: Arena, index: int, size: int) -> None:
         self._writer, self._arena, self._index = writer, arena, index
         self.size = size
         self._region: Region | None = Region(partial(writer._returned.append, (arena, index)))
@@ -204,7 +205,9 @@ class Slot:
         writer = self._writer
         with writer._lock:
             writer._check_open()
-            descriptor = writer._publish(self._arena, self._index, size)
+            descriptor = usual.publish(writer, self._arena, self._index, size) or writer._publish(
+                self._arena, self._index, size
+            )
         region.disarm()
         self._region = None
         return descriptor
@@ -235,14 +238,15 @@ class ArenaWriter:
         self._directory, self._stream, self._slots, self._spare = directory, stream, slots, spare
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._returned: deque[tuple[_Arena, int]] = deque()
-        self._arena: _Arena | None = None
-        self._retired: list[_Arena] = []
+        self._returned: deque[tuple[Arena, int]] = deque()
+        self._arena: Arena | None = None
+        self._retired: list[Arena] = []
         self._published = 0
         self._linked: set[Path] = set()
         self._unlink = weakref.finalize(self, _unlink_all, self._linked, self._pid)
         self._closed = False
         self._look_at = 0.0
+        self._review_at = TRIM_EVERY
 
     def acquire(self, size: int) -> Slot:
         """Lend a free slot for a frame of up to `size` bytes. Never waits.
@@ -251,7 +255,7 @@ class ArenaWriter:
         an impossible size.
         """
         with self._lock:
-            arena, index = self._take(size)
+            arena, index = usual.take(self, size) or self._take(size)
         return Slot(self, arena, index, size)
 
     def store(self, array: npt.NDArray[Any]) -> Descriptor:
@@ -261,6 +265,9 @@ class ArenaWriter:
         """
         size = array.nbytes
         with self._lock:
+            descriptor = usual.store(self, array)
+            if descriptor is not None:
+                return descriptor
             arena, index = self._take(size)
             try:
                 arena.fill(index, array)
@@ -313,7 +320,7 @@ class ArenaWriter:
         if self._closed or self._pid != os.getpid():
             raise ArenaClosedError("this writer was closed, or belongs to a parent process: make a new one")
 
-    def _take(self, size: int) -> tuple[_Arena, int]:
+    def _take(self, size: int) -> tuple[Arena, int]:
         if not 0 < size <= MAX_FRAME:
             raise ValueError(f"a frame of {size} bytes: expected 1 to {MAX_FRAME}")
         self._check_open()
@@ -338,7 +345,7 @@ class ArenaWriter:
             arena, slot = self._returned.popleft()
             arena.take_back(slot)
 
-    def _arena_for(self, size: int) -> _Arena:
+    def _arena_for(self, size: int) -> Arena:
         if not self._unlink.alive:  # the interpreter ends: nobody would remove what is made now
             raise ArenaUnavailableError(Reason.NOT_FOUND, "the process ends: no arena is made, frames go inline")
         arena = self._arena
@@ -349,7 +356,7 @@ class ArenaWriter:
         path = self._directory / new_name(self._stream)
         locks = LockFile(os.open(self._directory, os.O_TMPFILE | os.O_RDWR, 0o640))
         try:
-            arena = _Arena(path, locks, Header.plan(self._slots, max(MIN_SLOT_SIZE, size * HEADROOM)))
+            arena = Arena(path, locks, Header.plan(self._slots, max(MIN_SLOT_SIZE, size * HEADROOM)))
         except BaseException:
             locks.close()
             raise
@@ -359,18 +366,19 @@ class ArenaWriter:
         self._arena = arena
         return arena
 
-    def _publish(self, arena: _Arena, slot: int, size: int) -> Descriptor:
+    def _publish(self, arena: Arena, slot: int, size: int) -> Descriptor:
         self._published = now = self._published + 1
         generation = arena.publish(slot, now, self._spare)
         arena.largest = max(arena.largest, size)
         if self._retired:
             self._drop_retired(self._spare)
-        if now % TRIM_EVERY == 0:
+        if now >= self._review_at:
+            self._review_at = now + TRIM_EVERY
             self._review(arena, now)
         # What Descriptor(…) does, in one call less, which takes half as long when nothing is in the caches.
         return tuple.__new__(Descriptor, (arena.name, slot, generation, arena.header.offset(slot), size))
 
-    def _review(self, arena: _Arena, now: int) -> None:
+    def _review(self, arena: Arena, now: int) -> None:
         arena.trim(before=now - KEEP_WARM)
         if now % KEEP_WARM == 0:
             fits = max(MIN_SLOT_SIZE, arena.largest * SHRINK)

@@ -7,11 +7,11 @@ known. (docs/adr/0016-compiled-daemon.md)
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from supplierd.arena.holding cimport Hold, Slots
-from supplierd.wire.packets cimport MAX_PACKET, FramePacket
+from supplierd.wire.packets cimport MAX_PACKET, FramePacket, FramePrefix
 
 from msgpack import packb
 
@@ -25,23 +25,13 @@ from supplierd.wire.errors import WireError
 cdef enum:
     _MAX_KNOWN = 64
 
-# As in supplierd.wire. hatch_build.py compiles nothing on a machine that is not little-endian.
-cdef packed struct _Prefix:
-    uint8_t magic[4]
-    uint8_t version
-    uint8_t flags
-    uint8_t header_size[2]
-    uint64_t seq
-    int64_t captured_wall
-    int64_t captured_mono
-
-cdef bytes _MAGIC = _wire.MAGIC, _ARENA_KEY = _wire._ARENA_KEY
+cdef bytes _MAGIC = _wire.MAGIC, _ARENA_KEY = _wire.ARENA_KEY
 cdef uint8_t _VERSION = _wire.VERSION, _FLAG_ARENA = _wire.FLAG_ARENA, _FRAME_KIND = _bell.FRAME_KIND
 cdef Py_ssize_t _ALIGNMENT = _wire.ALIGNMENT
 cdef bytes _FIVE_ITEMS = packb([None] * 5)[:1]
 cdef object _new_tuple = tuple.__new__
 
-if sizeof(_Prefix) != _wire.PREFIX.size:
+if sizeof(FramePrefix) != _wire.PREFIX.size:
     raise ImportError("the format of supplierd.wire has changed: compile this module anew")
 
 
@@ -100,7 +90,7 @@ cdef class KnownHeads:
     cdef object frame(self, bytes message):
         """The frame of a message, leased; None, and nothing was done, where that is not as simple."""
         cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(message)
-        cdef const _Prefix* prefix = <const _Prefix*>data
+        cdef const FramePrefix* prefix = <const FramePrefix*>data
         cdef const uint8_t* at
         cdef const uint8_t* end
         cdef Py_ssize_t size = PyBytes_GET_SIZE(message), head_size
@@ -108,9 +98,9 @@ cdef class KnownHeads:
         cdef _Known known
         cdef KnownParcel parcel
         cdef Hold hold
-        if not sizeof(_Prefix) <= <size_t>size <= <size_t>self._max_message:
+        if not sizeof(FramePrefix) <= <size_t>size <= <size_t>self._max_message:
             return None
-        end = data + sizeof(_Prefix) + (prefix.header_size[0] | prefix.header_size[1] << 8)
+        end = data + sizeof(FramePrefix) + (prefix.header_size[0] | prefix.header_size[1] << 8)
         if (
             memcmp(prefix.magic, <char*>_MAGIC, 4) or prefix.version != _VERSION or prefix.flags != _FLAG_ARENA
             or not prefix.seq or (end - data + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT != size
@@ -119,10 +109,10 @@ cdef class KnownHeads:
         head_size = _head_size(data, end)
         if head_size < 0:
             return None
-        known = self._known.get(PyBytes_FromStringAndSize(<char*>data + sizeof(_Prefix), head_size))
+        known = self._known.get(PyBytes_FromStringAndSize(<char*>data + sizeof(FramePrefix), head_size))
         if known is None:
             return None
-        at = data + sizeof(_Prefix) + head_size + len(_ARENA_KEY)
+        at = data + sizeof(FramePrefix) + head_size + len(_ARENA_KEY)
         head_size = len(known.slot_start)
         if end - at <= head_size or memcmp(at, <char*>known.slot_start, head_size):
             return None
@@ -180,10 +170,10 @@ cdef class KnownHeads:
         stream = self._supplier.streams.get(header.stream)
         if stream is None or (stream.epoch, stream.last_seq) != (header.epoch, header.seq):
             return  # it was refused
-        head_size = _head_size(data, data + sizeof(_Prefix) + (data[6] | data[7] << 8))
+        head_size = _head_size(data, data + sizeof(FramePrefix) + (data[6] | data[7] << 8))
         if head_size < 0:
             return
-        head = PyBytes_FromStringAndSize(<char*>data + sizeof(_Prefix), head_size)
+        head = PyBytes_FromStringAndSize(<char*>data + sizeof(FramePrefix), head_size)
         if head not in self._decoder.known:
             return
         known = _Known.__new__(_Known)
@@ -219,7 +209,7 @@ cdef inline const uint8_t* _number(const uint8_t* at, const uint8_t* end, uint64
 cdef Py_ssize_t _head_size(const uint8_t* data, const uint8_t* end) noexcept:
     """Bytes of a packed header up to the last key "arena"; -1 where there is none."""
     cdef Py_ssize_t size = len(_ARENA_KEY)
-    cdef const uint8_t* first = data + sizeof(_Prefix)
+    cdef const uint8_t* first = data + sizeof(FramePrefix)
     cdef const uint8_t* at = end - size
     while at >= first:
         if at[0] == <uint8_t>_ARENA_KEY[0] and not memcmp(at, <char*>_ARENA_KEY, size):

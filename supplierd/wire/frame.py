@@ -50,7 +50,7 @@ _ITEM_SIZES: Final = {
 }
 """Bytes of an element by dtype: every plain number type that NumPy has."""
 _UINT64_MAX: Final = (1 << 64) - 1
-_ARENA_KEY: Final = msgpack.packb("arena")
+ARENA_KEY: Final = msgpack.packb("arena")
 _NIL: Final = msgpack.packb(None)
 _KNOWN_HEADERS: Final = 64
 """Headers that a decoder remembers: one for each stream and epoch, and in passing others of a stranger's making."""
@@ -121,10 +121,11 @@ def encode_head(header: Header) -> bytes:
             cannot be packed so that it can be read.
     """
     flags = FLAG_ARENA if header.arena is not None else 0
-    return _head(flags, header.seq, header.captured_wall, header.captured_mono, _pack(header))
+    return whole_head(flags, header.seq, header.captured_wall, header.captured_mono, pack_header(header))
 
 
-def _pack(header: Header) -> bytes:
+def pack_header(header: Header) -> bytes:
+    """The map of a head. Raises WireError: the metadata cannot be packed so that it can be read."""
     fields: dict[str, Any] = {
         "stream": header.stream,
         "epoch": header.epoch,
@@ -151,7 +152,8 @@ def _pack(header: Header) -> bytes:
     return packed
 
 
-def _head(flags: int, seq: int, captured_wall: int, captured_mono: int, packed: bytes) -> bytes:
+def whole_head(flags: int, seq: int, captured_wall: int, captured_mono: int, packed: bytes) -> bytes:
+    """The head with this map. Raises WireError: the map is too long, or a number does not fit into its field."""
     size = len(packed)
     if size > MAX_HEADER_BYTES:
         text = f"the header has {size} bytes, at most {MAX_HEADER_BYTES} fit: shorten the metadata"
@@ -161,32 +163,6 @@ def _head(flags: int, seq: int, captured_wall: int, captured_mono: int, packed: 
     except struct.error as error:
         raise WireError("bad_header", f"seq or a capture time is out of range: {error}") from error
     return prefix + packed + _ZEROS[: -(PREFIX.size + size) % ALIGNMENT]
-
-
-class Encoder:
-    """Writes the heads of frames that differ in number, times and slot alone, as those of one camera do: the bytes that
-    `encode_head` writes, for less, since what they have in common is packed once.
-
-    Args:
-        header: of any of them; its `inline` must be empty, as for all frames that have a slot.
-
-    Raises:
-        WireError: as `encode_head` does.
-    """
-
-    __slots__ = ("_pack", "_start", "header")
-
-    def __init__(self, header: Header) -> None:
-        self.header = header._replace(arena=None)
-        packed = _pack(self.header)
-        _head(0, 1, 0, 0, packed)  # refuses what is too long
-        # Of a map with up to 15 items the first byte is the count.
-        self._start = bytes((packed[0] + 1,)) + packed[1:] + _ARENA_KEY
-        self._pack = msgpack.Packer().pack
-
-    def encode(self, seq: int, captured_wall: int, captured_mono: int, arena: tuple[str, int, int, int, int]) -> bytes:
-        """The head of a frame in this slot, an ArenaRef or the like. Raises WireError as `encode_head` does."""
-        return _head(FLAG_ARENA, seq, captured_wall, captured_mono, self._start + self._pack(arena))
 
 
 def inline_head(message: memoryview, header: Header) -> bytearray:
@@ -274,7 +250,7 @@ class Decoder:
         offset = end + -end % ALIGNMENT
         head, key, slot = bytes(message[PREFIX.size : end]), b"", b""
         if flags:
-            head, key, slot = head.rpartition(_ARENA_KEY)
+            head, key, slot = head.rpartition(ARENA_KEY)
         known = self.known.get(head)
         if (
             known is None or bool(flags) is (known.arena is None)  # a head without its slot is no whole header
@@ -302,7 +278,7 @@ class Decoder:
         if header.metadata or len(head) > _KNOWN_BYTES:
             return
         if header.arena is None:
-            if _ARENA_KEY in head:
+            if ARENA_KEY in head:
                 return  # a copy of a frame that has a slot: no two are the same
         elif not _stands_last(head, slot, header.arena):
             return
@@ -313,10 +289,10 @@ class Decoder:
 
 def _stands_last(head: bytes, slot: bytes, arena: ArenaRef) -> bool:
     """Whether this slot is the last item of the map that begins with `head`, and not of something nested in it."""
-    if slot != _ARENA_KEY + msgpack.packb(arena):
+    if slot != ARENA_KEY + msgpack.packb(arena):
         return False
     try:
-        return msgpack.unpackb(head + _ARENA_KEY + _NIL, **UNPACK_LIMITS)["arena"] is None
+        return msgpack.unpackb(head + ARENA_KEY + _NIL, **UNPACK_LIMITS)["arena"] is None
     except (*UNPACK_ERRORS, KeyError):
         return False
 

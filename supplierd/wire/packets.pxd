@@ -1,4 +1,5 @@
-"""What both ends of a bell share in C: the packets of supplierd.wire.bell, and the system calls they go by.
+"""What both ends share in C: a frame message's prefix (supplierd.wire.frame), the packets of supplierd.wire.bell, and
+the system calls they go by.
 
 hatch_build.py compiles nothing on a machine that is not little-endian.
 """
@@ -20,6 +21,15 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t send(int, const void*, size_t, int)
     ssize_t recv(int, void*, size_t, int)
     int MSG_DONTWAIT, MSG_NOSIGNAL
+
+cdef packed struct FramePrefix:
+    uint8_t magic[4]
+    uint8_t version
+    uint8_t flags
+    uint8_t header_size[2]
+    uint64_t seq
+    int64_t captured_wall
+    int64_t captured_mono
 
 cdef enum:
     MAX_PACKET = 4096

@@ -13,8 +13,8 @@ def is_compiled(module: ModuleType) -> bool:
     return str(module.__file__).endswith(".so")
 
 
-def both(module: ModuleType) -> list[Any]:
-    """The module as it is written in Python, and, where it is compiled, in C: as pytest's parameters."""
+def in_python(module: ModuleType) -> ModuleType:
+    """The module as it is written in Python."""
     name = module.__name__.rpartition(".")[2]
     path = Path(str(module.__file__)).with_name(f"{name}.py")
     spec = importlib.util.spec_from_file_location(f"{module.__name__}_in_python", path)
@@ -22,4 +22,10 @@ def both(module: ModuleType) -> list[Any]:
     assert spec.loader is not None
     original = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(original)
+    return original
+
+
+def both(module: ModuleType) -> list[Any]:
+    """The module as it is written in Python, and, where it is compiled, in C: as pytest's parameters."""
+    original = in_python(module)
     return [pytest.param(original, id="python"), *([pytest.param(module, id="c")] if is_compiled(module) else [])]

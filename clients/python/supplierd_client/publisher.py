@@ -20,6 +20,7 @@ from numpy import ndarray
 
 from supplierd.arena import DEFAULT_SLOTS
 from supplierd.wire import frame as wire
+from supplierd.wire.encoder import Encoder
 from supplierd.wire.endpoints import machine_boot_id
 from supplierd.wire.keys import client_keys
 from supplierd.wire.names import check_name
@@ -86,7 +87,7 @@ class Publisher:
         self._guard = ProcessGuard("Publisher")
         self._lane = Lane(stream, self.endpoint, shared_memory, arena_slots)
         self._failing = False
-        self._encoder = wire.Encoder(wire.Header(stream, self.epoch, machine_boot_id(), 1, 0, 0, encoding="bytes"))
+        self._encoder = Encoder(wire.Header(stream, self.epoch, machine_boot_id(), 1, 0, 0, encoding="bytes"))
         # What array, published how, the encoder is known to be right for, so that another one needs no second look.
         self._dtype: np.dtype[Any] | None = None
         self._shape: tuple[int, ...] = ()
@@ -219,14 +220,14 @@ class Publisher:
 
     def _prepare(
         self, payload: Payload, encoding: str | None, metadata: Mapping[str, Any] | None
-    ) -> tuple[npt.NDArray[Any], wire.Encoder]:
+    ) -> tuple[npt.NDArray[Any], Encoder]:
         """The payload as an array, and what writes its frame's head. Raises ValueError for what cannot be published."""
         array, name = _describe(payload, encoding)
         dtype, shape = (array.dtype.str, array.shape) if name == wire.RAW else ("", ())
         encoder = self._encoder
         same = encoder.header
         if metadata or (self.unsent, name, dtype, shape) != (same.unsent, same.encoding, same.dtype, same.shape):
-            encoder = wire.Encoder(
+            encoder = Encoder(
                 same._replace(
                     unsent=self.unsent, encoding=name, dtype=dtype, shape=shape, metadata=dict(metadata or {})
                 )
