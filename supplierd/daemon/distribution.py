@@ -27,12 +27,12 @@ from supplierd.transport.bells import Bell, Bells
 from supplierd.transport.control import ControlChannel, Peer
 from supplierd.transport.curve import Gatekeeper
 from supplierd.transport.descriptors import Descriptors
-from supplierd.transport.doorbells import Doorbells
+from supplierd.transport.doorbells import MOST, Doorbells
 from supplierd.transport.inbox import Inbox, MultipartError
 from supplierd.transport.link import Link, LinkFactory
 from supplierd.transport.sockets import BURST, Message, Waiter
 from supplierd.wire import frame
-from supplierd.wire.bell import Demand
+from supplierd.wire.bell import MAX_PACKET, Demand
 from supplierd.wire.errors import WireError
 
 GUARD: Final = 0.1
@@ -156,7 +156,7 @@ class Distribution:
                 self._take_newest(inbox)
         if self._doorbells is not None and self._doorbells.descriptor in ready:
             for inbox, packet in self._doorbells.take():
-                self.take(inbox, Message(packet), time.monotonic())
+                self.take_put(inbox, Message(packet), time.monotonic())
         self._look(now)
         askers = self._dialogue.take_askers()
         if askers:
@@ -244,10 +244,18 @@ class Distribution:
             self._accept(header, message, time.monotonic())
 
     def take(self, inbox: Inbox, message: Message, now: float) -> None:
-        """Distribute a message that a conflated inbox had, or its doorbell."""
+        """Distribute a message that a conflated inbox had."""
         header = self._open(inbox, message, now)
         if header is not None:
             self._accept(header, message, now)
+
+    def take_put(self, inbox: Inbox, message: Message, now: float) -> None:
+        """Distribute a message that an inbox's doorbell had."""
+        if len(message) > MAX_PACKET:
+            text = f"a doorbell had a message of more than {MAX_PACKET} bytes: what is longer goes over ZeroMQ"
+            self._dialogue.reject(WireError("oversized", text), now, "inbox")
+        else:
+            self.take(inbox, message, now)
 
     def refuse_parts(self, inbox: Inbox, now: float) -> None:
         """A message of several parts was received."""
@@ -368,10 +376,17 @@ class Distribution:
             strangers += self._bells.strangers()
         if self._doorbells is not None:
             self._doorbells.sweep()
+            self._tell_of_turned_away(self._doorbells, now)
         if strangers:
             self.supplier.rejected["no_handshake"] += strangers
             self._repeating.event("stranger", now, "connection without a handshake refused", count=strangers)
         self._changes.log(now)
+
+    def _tell_of_turned_away(self, doorbells: Doorbells, now: float) -> None:
+        count, doorbells.turned_away = doorbells.turned_away, 0
+        if count:
+            text = f"more than {MOST} doorbells: other publishers' frames come over ZeroMQ, which takes more CPU"
+            self._repeating.event("doorbell", now, text, turned_away=count)
 
     def _lose(self, session: Session, now: float) -> None:
         """A worker's connection is gone."""

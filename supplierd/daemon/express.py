@@ -38,7 +38,10 @@ class Otherwise(Protocol):
         """Send the frame that the supplier has moved under way."""
 
     def take(self, inbox: Inbox, message: Message, now: float) -> None:
-        """Distribute a message that a conflated inbox had, or its doorbell."""
+        """Distribute a message that a conflated inbox had."""
+
+    def take_put(self, inbox: Inbox, message: Message, now: float) -> None:
+        """Distribute a message that an inbox's doorbell had."""
 
     def refuse_parts(self, inbox: Inbox, now: float) -> None:
         """A message of several parts was received."""

@@ -315,7 +315,9 @@ cdef class Express:
                 return False
             if len(copy) > MAX_PACKET:
                 self._left_until[i] = now + _LEFT_FOR
-            self._accept(inbox, copy, now)
+            if not self._accept(copy, now):
+                self._otherwise.take(inbox, Message(copy), now)
+                self._known.learn(copy)
             if self._waiter.changes != self._changes:
                 self._waiter.again(inbox.socket)
                 return False
@@ -325,38 +327,42 @@ cdef class Express:
     cdef bint _open(self) except -1:
         """Take what lies behind the doorbells; whether that was all."""
         cdef epoll_event events[_EVENTS_AT_ONCE]
-        cdef uint8_t packet[MAX_PACKET]
+        cdef uint8_t packet[MAX_PACKET + 1]
         cdef ssize_t size
         cdef int i, count = epoll_wait(self._doorbells_fd, events, _EVENTS_AT_ONCE, 0)
+        cdef double now
+        cdef bytes copy
         cdef bint complete = True
         for i in range(count):
             doorbell = self._by_end.get(events[i].data.fd)
             if doorbell is None:  # somebody comes, or goes
                 complete = False
                 continue
-            size = recv(events[i].data.fd, packet, MAX_PACKET, MSG_DONTWAIT)
+            size = recv(events[i].data.fd, packet, MAX_PACKET + 1, MSG_DONTWAIT)
             if size > 0:
-                self._accept(doorbell.inbox, PyBytes_FromStringAndSize(<char*>packet, size), _monotonic())
+                now, copy = _monotonic(), (<char*>packet)[:size]
+                if not self._accept(copy, now):
+                    self._otherwise.take_put(doorbell.inbox, Message(copy), now)
+                    self._known.learn(copy)
             elif size == 0 or not (errno == EAGAIN or errno == EINTR):  # not just taken back by its publisher
                 complete = False
         return complete
 
-    cdef _accept(self, inbox, bytes message, double now):
-        """Distribute a frame that arrived at `now`."""
+    cdef bint _accept(self, bytes message, double now) except -1:
+        """Distribute a frame that arrived at `now`; False, and nothing was done, where that is not as simple."""
         cdef list deliveries
         frame = self._known.frame(message)
         if frame is None:
-            self._otherwise.take(inbox, Message(message), now)
-            self._known.learn(message)
-            return
+            return False
         try:
             deliveries = self._supplier.frame(frame, now)
         except FrameRefusedError as refused:
             self._otherwise.refuse_frame(frame[0], refused, now)
-            return
+            return True
         for delivery in deliveries:
             self._deliver(delivery, now)
         self._served(len(deliveries), now)
+        return True
 
     cdef _deliver(self, delivery, double now):
         """Send the frame that the supplier has moved under way."""

@@ -40,6 +40,7 @@ from supplierd.transport.doorbells import Doorbells
 from supplierd.transport.inbox import Inbox
 from supplierd.transport.link import LinkFactory, remove_dead_links
 from supplierd.transport.lock import IPC, HeldError, SocketLock
+from supplierd.wire.doorbell import doorbell_path
 from supplierd.wire.endpoints import BELL_SOCKET, control_endpoint, machine_boot_id, runtime_dir
 from supplierd.wire.keys import read_pair
 
@@ -286,6 +287,12 @@ def _take_locks(config: Config, directory: Path, stack: ExitStack) -> None:
     paths = [os.path.normpath(endpoint.removeprefix(IPC)) for endpoint in endpoints if endpoint.startswith(IPC)]
     if _has_bells(config):
         paths.append(str(directory / BELL_SOCKET))
+    if config.inbox.doorbell:
+        for own in filter(None, (doorbell_path(item.endpoint) for item in config.inbox.endpoints)):
+            if os.path.normpath(own) in paths:
+                text = f"{own} is to be a socket's and a doorbell's: choose another path, or inbox.doorbell = false"
+                raise StartError(text)
+            paths.append(own)
     for path in map(Path, dict.fromkeys(paths)):
         try:
             stack.callback(SocketLock(path).release)

@@ -6,6 +6,7 @@
     control   where workers and monitors talk
     link      one worker's own socket
     bells     sockets of packets, for the workers on this machine
+    doorbells the same for publishers, of one packet each
 
 A socket belongs to the thread that runs the loop. Each trap of libzmq that is met here is named where it is disarmed.
 """

@@ -55,6 +55,7 @@ class Doorbells:
     Attributes:
         descriptor: becomes readable when `take` has something to give.
         by_end: the doorbells, by the descriptors of their ends.
+        turned_away: how many connections there was no room for.
 
     Raises:
         OSError: a path cannot be bound; its `filename` says which.
@@ -66,6 +67,7 @@ class Doorbells:
         self.by_end: dict[int, Doorbell] = {}
         self._by_line: dict[int, Doorbell] = {}
         self._listeners: dict[int, _Listener] = {}
+        self.turned_away = 0
         for inbox in inboxes:
             path = doorbell_path(inbox.endpoint)
             if path:
@@ -76,29 +78,30 @@ class Doorbells:
                     raise OSError(error.errno, error.strerror, path) from None
 
     def take(self) -> Iterator[tuple[Inbox, bytes]]:
-        """What has arrived: a message of each doorbell that has one."""
+        """What has arrived: a message of each doorbell that has one; of one that is too long, more than MAX_PACKET
+        bytes of it."""
+        gone: dict[Doorbell, None] = {}
         for descriptor, _ in self._epoll.poll(0, EVENTS_AT_ONCE):
             if descriptor in self._listeners:
                 self._accept(self._listeners[descriptor])
                 continue
-            doorbell = self.by_end.get(descriptor)
-            over = doorbell is None
-            if doorbell is None:
-                doorbell = self._by_line.get(descriptor)
+            doorbell = self.by_end.get(descriptor) or self._by_line.get(descriptor)
             if doorbell is None:
                 continue  # closed for what was heard before
+            if descriptor in self._by_line:  # its publisher is gone, or says what nobody asked for
+                gone[doorbell] = None
             try:
-                message = doorbell.end.recv(MAX_PACKET, socket.MSG_DONTWAIT)
+                message = doorbell.end.recv(MAX_PACKET + 1, socket.MSG_DONTWAIT)
             except BlockingIOError:  # its publisher has taken it back
-                message = b""
+                continue
             except OSError:
-                message, over = b"", True
-            else:
-                over |= not message
-            if over:  # the publisher is gone, or says what nobody asked for
-                self._end(doorbell)
+                message = b""
             if message:
                 yield doorbell.inbox, message
+            else:
+                gone[doorbell] = None
+        for doorbell in gone:  # not before: a newcomer could get the descriptor of one that events still tell of
+            self._end(doorbell)
 
     def sweep(self) -> None:
         """Let in who had to wait. To be called a few times a second."""
@@ -138,6 +141,7 @@ class Doorbells:
         line.setblocking(False)
         if len(self.by_end) >= MOST:
             line.close()
+            self.turned_away += 1
             return
         try:
             end, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -65,12 +65,12 @@ class Doorbell:
 
     def put(self, message: bytes, now: float) -> bool:
         """Put a message in the place of the one before; False where it must go over ZeroMQ."""
-        if (self._giving is None and not self.open(0.0, now)) or now < self._not_before:
-            return False
-        assert self._giving is not None
         if len(message) > MAX_PACKET:
             self.yield_to(now)
             return False
+        if (self._giving is None and not self.open(0.0, now)) or now < self._not_before:
+            return False
+        assert self._giving is not None
         if self._look.poll(0) and not self._clear(now):
             return False
         try:
