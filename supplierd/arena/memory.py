@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -63,30 +62,6 @@ class Root(np.ndarray[tuple[int, ...], np.dtype[Any]]):
 
     __slots__ = ("owner",)
     owner: object
-
-
-class Region:
-    """A part of a mapping; `ended` is called once, when it and the last view of it have died, in whatever thread.
-
-    That may be in the middle of any line, so `ended` must neither wait for a lock nor raise.
-    """
-
-    __slots__ = ("_ended",)
-
-    def __init__(self, ended: Callable[[], object]) -> None:
-        self._ended: Callable[[], object] | None = ended
-
-    def disarm(self) -> None:
-        """Never call `ended`."""
-        self._ended = None
-
-    def view(self, mapping: Mapping, offset: int, size: int) -> npt.NDArray[np.uint8]:
-        """Its bytes as an array, which keeps it alive, as does all that is derived from that."""
-        return rooted(self, mapping, offset, size)
-
-    def __del__(self) -> None:
-        if self._ended is not None:
-            self._ended()
 
 
 def rooted(owner: object, mapping: Mapping, offset: int, size: int) -> npt.NDArray[np.uint8]:

@@ -15,7 +15,6 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +26,8 @@ from . import usual
 from .errors import ArenaClosedError, ArenaUnavailableError, NoFreeSlotError, Reason, unavailable
 from .layout import MAX_FRAME, MAX_SLOTS, MIN_SLOTS, TABLE_OFFSET, Descriptor, Header, new_name, whole_pages
 from .locks import LockFile
-from .memory import Mapping, Region, copy, plain_array
+from .memory import UINT8, Mapping, copy, plain_array
+from .region import Region
 
 DEFAULT_SLOTS = 80  # 64 workers with a frame each, the daemon, the spared, the one being written, some to keep
 SPARED = 3  # a frame may be wanted but not leased on its way into the daemon, in its hands, on its way to a worker
@@ -181,7 +181,8 @@ class Slot:
     def __init__(self, writer: ArenaWriter, arena: Arena, index: int, size: int) -> None:
         self._writer, self._arena, self._index = writer, arena, index
         self.size = size
-        self._region: Region | None = Region(partial(writer._returned.append, (arena, index)))
+        where = arena.header.offset(index)
+        self._region: Region | None = Region(writer._returned.append, (arena, index), arena.mapping, where, size)
 
     @property
     def memory(self) -> memoryview:
@@ -190,11 +191,11 @@ class Slot:
 
     def bytes(self) -> npt.NDArray[np.uint8]:
         """The same as an array."""
-        return self._open().view(self._arena.mapping, self._arena.header.offset(self._index), self.size)
+        return self._open().array(UINT8, (self.size,))
 
     def as_array(self, dtype: npt.DTypeLike, shape: Sequence[int]) -> npt.NDArray[np.generic]:
         """The same as an array of this shape. Raises ValueError or TypeError when that is not `size` bytes of data."""
-        return self.bytes().view(dtype).reshape(tuple(shape))
+        return self._open().array(dtype, shape)
 
     def commit(self, size: int | None = None) -> Descriptor:
         """Make the first `size` bytes (default: all) a frame and name it. Raises ValueError, ArenaClosedError."""
