@@ -30,10 +30,14 @@ def bell_path(daemon: Daemon) -> Path:
 
 
 def connected(daemon: Daemon) -> int:
-    """How many connections to its bells a daemon has; the kernel shows its ends under their path."""
-    path = str(bell_path(daemon))
+    """How many connections to its bells a daemon has."""
+    return connections(bell_path(daemon))
+
+
+def connections(path: Path) -> int:
+    """How many connections there are to what listens at a path, under which the kernel shows the ends there."""
     lines = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
-    return sum(fields[5] == _CONNECTED for fields in lines if fields[-1] == path)
+    return sum(fields[5] == _CONNECTED for fields in lines if fields[-1] == str(path))
 
 
 class Heard(NamedTuple):
