@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import weakref
+from array import array
 from contextlib import suppress
 from typing import Final
 
@@ -48,11 +49,7 @@ class Doorbell:
         answer.register(self._line, select.POLLIN)
         if not answer.poll(seconds * 1e3):
             return False
-        try:
-            greeting, descriptors, _, _ = socket.recv_fds(self._line, len(GREETING), 2, _NEVER_WAIT | _CLOSED_BY_EXEC)
-        except OSError:
-            greeting, descriptors = b"", []
-        ends = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        greeting, ends = _receive(self._line)
         if greeting != GREETING or len(ends) != 2:  # it is gone, has enough of us, no descriptors left, or another age
             for end in ends:
                 end.close()
@@ -126,6 +123,26 @@ class Doorbell:
             if end is not None:
                 end.close()
         self._line = self._taking = self._giving = None
+
+
+def _receive(line: socket.socket) -> tuple[bytes, list[socket.socket]]:
+    """A greeting, and the ends that came with it. `socket.recv_fds` heeds no flags: programs would inherit them."""
+    descriptors = array("i")
+    try:
+        greeting, received, _, _ = line.recvmsg(
+            len(GREETING), socket.CMSG_LEN(2 * descriptors.itemsize), _NEVER_WAIT | _CLOSED_BY_EXEC
+        )
+    except OSError:
+        return b"", []
+    for _, _, data in received:
+        descriptors.frombytes(data[: len(data) // descriptors.itemsize * descriptors.itemsize])
+    ends = []
+    for descriptor in descriptors:
+        try:
+            ends.append(socket.socket(fileno=descriptor))
+        except OSError:  # it is none
+            os.close(descriptor)
+    return greeting, ends
 
 
 _OPEN: weakref.WeakSet[Doorbell] = weakref.WeakSet()
