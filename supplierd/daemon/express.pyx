@@ -79,7 +79,7 @@ cdef class Express:
 
     cdef Supplier _supplier
     cdef KnownHeads _known
-    cdef object _waiter, _inboxes, _descriptors, _otherwise
+    cdef object _waiter, _inboxes, _doorbells, _descriptors, _otherwise
     cdef dict _by_worker, _connections, _by_end
     cdef bint _gathers
     cdef double _served_at, _ticked_at, _tick_after
@@ -105,7 +105,7 @@ cdef class Express:
         self._by_worker = sessions.by_worker
         self._connections = bells.connections if bells is not None else {}
         self._bells_fd = bells.descriptor if bells is not None else -1
-        self._by_end = doorbells.by_end if doorbells is not None else {}
+        self._doorbells, self._by_end = doorbells, doorbells.by_end if doorbells is not None else {}
         self._doorbells_fd = doorbells.descriptor if doorbells is not None else -1
         self._descriptors, self._otherwise = descriptors, otherwise
         self._gathers, self._tick_after = False, _TICK
@@ -345,7 +345,7 @@ cdef class Express:
                     self._otherwise.take_put(doorbell.inbox, Message(copy), now)
                     self._known.learn(copy)
             elif size == 0 or not (errno == EAGAIN or errno == EINTR):  # not just taken back by its publisher
-                complete = False
+                self._doorbells.end(doorbell)
         return complete
 
     cdef bint _accept(self, bytes message, double now) except -1:

@@ -101,7 +101,15 @@ class Doorbells:
             else:
                 gone[doorbell] = None
         for doorbell in gone:  # not before: a newcomer could get the descriptor of one that events still tell of
-            self._end(doorbell)
+            self.end(doorbell)
+
+    def end(self, doorbell: Doorbell) -> None:
+        """End a connection: its publisher is gone, or says what nobody asked for."""
+        for table, one in ((self.by_end, doorbell.end), (self._by_line, doorbell.line)):
+            del table[one.fileno()]
+            with suppress(OSError):
+                self._epoll.unregister(one)  # its publisher's copy would keep the end in it
+            one.close()
 
     def sweep(self) -> None:
         """Let in who had to wait. To be called a few times a second."""
@@ -111,7 +119,7 @@ class Doorbells:
     def close(self) -> None:
         """End everything."""
         for doorbell in list(self.by_end.values()):
-            self._end(doorbell)
+            self.end(doorbell)
         self._epoll.close()
         for listener in self._listeners.values():
             listener.socket.close()
@@ -161,10 +169,3 @@ class Doorbells:
                 line.close()
                 return
         self.by_end[end.fileno()] = self._by_line[line.fileno()] = doorbell
-
-    def _end(self, doorbell: Doorbell) -> None:
-        for table, one in ((self.by_end, doorbell.end), (self._by_line, doorbell.line)):
-            del table[one.fileno()]
-            with suppress(OSError):
-                self._epoll.unregister(one)  # its publisher's copy would keep the end in it
-            one.close()

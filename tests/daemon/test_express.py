@@ -26,10 +26,14 @@ from supplierd.daemon import express
 from supplierd.daemon.parcels import Parcels, known_reason
 from supplierd.daemon.sessions import Sessions
 from supplierd.transport.descriptors import Descriptors
+from supplierd.transport.doorbells import Doorbells
 from supplierd.transport.inbox import Inbox
 from supplierd.transport.sockets import Message, Waiter
 from supplierd.wire import frame as wire
+from supplierd.wire.bell import MAX_PACKET
+from supplierd.wire.doorbell import doorbell_path
 from supplierd.wire.errors import WireError
+from tests.support.doorbells import Knocker
 from tests.support.fixtures import short_directory
 from tests.support.twins import both, is_compiled
 from tests.support.waiting import DEADLINE
@@ -38,9 +42,10 @@ COMPILED: Final = is_compiled(express)
 BOOT: Final = bytes(range(16))
 LIMIT: Final = 20_000
 SIZE: Final = 3000
-SHORTLY: Final = 0.02
+SHORTLY: Final = 0.005
 
 every_module = pytest.mark.parametrize("module", both(express))
+either_way = pytest.mark.parametrize("by_doorbell", [False, True], ids=["inbox", "doorbell"])
 
 
 class LongWay:
@@ -70,6 +75,10 @@ class LongWay:
         except FrameRefusedError as refused:
             self.refuse_frame(header.stream, refused, now)
 
+    def take_put(self, inbox: Inbox, message: Message, now: float) -> None:
+        assert len(message) <= MAX_PACKET
+        self.take(inbox, message, now)
+
     def refuse_frame(self, stream: str, refused: FrameRefusedError, now: float) -> None:
         assert refused.reason in self.supplier.rejected
 
@@ -95,27 +104,39 @@ class LongWay:
 
 
 class World:
-    """An Express of a module with an inbox of its own, and beside it the long way alone."""
+    """An Express of a module with an inbox of its own, and beside it the long way alone.
 
-    def __init__(self, module: Any, home: Path, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    `by_doorbell`: whether messages come by the inbox's doorbell, but for those that no publisher puts there.
+    """
+
+    def __init__(self, module: Any, home: Path, context: zmq.Context[zmq.Socket[bytes]], by_doorbell: bool) -> None:
         self.home = home
         self.writer = ArenaWriter(arena_directory(home), "cam-1", slots=8)
         self.way, self.reference = LongWay(home), LongWay(home)
         self.inbox = Inbox(context, f"ipc://{home}/inbox.sock", None, LIMIT)
         self.waiter = Waiter()
         self.waiter.add(self.inbox.socket)
+        self.doorbells = Doorbells([self.inbox])
+        self.waiter.add(self.doorbells.descriptor)
         self.express = module.Express(
-            self.way.supplier, Sessions(None), self.waiter, None, [self.inbox], doorbells=None,
+            self.way.supplier, Sessions(None), self.waiter, None, [self.inbox], doorbells=self.doorbells,
             parcels=self.way.parcels,
             decoder=self.way.decoder, max_message=LIMIT, descriptors=Descriptors(), otherwise=self.way,
         )  # fmt: skip
         self.peer = context.socket(zmq.PUSH)
         self.peer.connect(self.inbox.endpoint)
+        self.knocker = Knocker(doorbell_path(self.inbox.endpoint)) if by_doorbell else None
+        if self.knocker is not None:
+            self.turn_until(1)
+            self.knocker.enter()
 
     def send(self, message: bytes) -> None:
         """Send a message both ways, and let it be taken."""
         before = self.way.seen
-        self.peer.send(message)
+        if self.knocker is not None and 0 < len(message) <= MAX_PACKET:
+            self.knocker.put(message)
+        else:
+            self.peer.send(message)
         self.reference.take(None, Message(message), time.monotonic())
         end = time.monotonic() + DEADLINE
         while self.way.seen == before:
@@ -123,20 +144,34 @@ class World:
             self.turn()
 
     def turn(self) -> None:
-        if self.inbox.socket in self.express.wait(time.monotonic() + SHORTLY):
+        ready = self.express.wait(time.monotonic() + SHORTLY)
+        if self.inbox.socket in ready:
             while (message := self.inbox.receive()) is not None:
                 self.way.take(self.inbox, message, time.monotonic())
+        if self.doorbells.descriptor in ready:
+            for inbox, packet in self.doorbells.take():
+                self.way.take_put(inbox, Message(packet), time.monotonic())
+
+    def turn_until(self, count: int) -> None:
+        """Until there are so many connections to the doorbell."""
+        end = time.monotonic() + DEADLINE
+        while len(self.doorbells.by_end) != count:
+            assert time.monotonic() < end, f"there are not {count} connections"
+            self.turn()
 
     def close(self) -> None:
+        if self.knocker is not None:
+            self.knocker.close()
+        self.doorbells.close()
         self.peer.close(0)
         self.inbox.close()
         self.writer.close()
 
 
 @contextmanager
-def world(module: Any) -> Iterator[World]:
+def world(module: Any, by_doorbell: bool = False) -> Iterator[World]:
     with short_directory() as home, zmq.Context() as context:
-        made = World(module, home, context)
+        made = World(module, home, context, by_doorbell)
         try:
             yield made
         finally:
@@ -205,10 +240,13 @@ def crafted(kind: str, chance: int, place: Any, seq: int, epoch: int) -> bytes:
 
 
 @every_module
+@either_way
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(kinds=st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 2**32)), min_size=1, max_size=40))
-def test_every_message_is_taken_as_the_long_way_takes_it(module: Any, kinds: list[tuple[str, int]]) -> None:
-    with world(module) as made:
+def test_every_message_is_taken_as_the_long_way_takes_it(
+    module: Any, by_doorbell: bool, kinds: list[tuple[str, int]]
+) -> None:
+    with world(module, by_doorbell) as made:
         epoch = 5
         place: Any = made.writer.store(np.full(SIZE, 7, np.uint8))
         made.send(head(place, 1))
@@ -221,11 +259,13 @@ def test_every_message_is_taken_as_the_long_way_takes_it(module: Any, kinds: lis
         held = made.way.parcels.reader.leases_held
         assert held == made.reference.parcels.reader.leases_held <= len(made.way.supplier.streams)
         assert made.way.books() == made.reference.books()
+        assert len(made.doorbells.by_end) == int(by_doorbell), "no message ends it"
 
 
 @pytest.mark.skipif(not COMPILED, reason="it is not compiled")
-def test_compiled_it_does_what_is_usual_by_itself() -> None:
-    with world(express) as made:
+@either_way
+def test_compiled_it_does_what_is_usual_by_itself(by_doorbell: bool) -> None:
+    with world(express, by_doorbell) as made:
         for seq in range(1, 101):
             made.send(head(made.writer.store(np.full(SIZE, seq, np.uint8)), seq))
         taken = made.way.taken
@@ -238,7 +278,27 @@ def test_compiled_it_does_what_is_usual_by_itself() -> None:
         made.send(head(None, 111, inline="off") + bytes(wire.ALIGNMENT * 100))
         taken = made.way.taken
         made.send(head(large, 112))
-        assert made.way.taken == taken + 1, "an inbox that has long messages is left to the one who copies none"
+        assert made.way.taken == taken + (not by_doorbell), "an inbox that has long messages is left to Python"
+
+
+@every_module
+def test_a_doorbell_that_ends_is_heard_to_the_end(module: Any) -> None:
+    """Whether something lies in it or not; and an empty message ends it."""
+    with world(module, by_doorbell=True) as made:
+        for seq, last in enumerate((None, b"x", b""), 1):
+            assert made.knocker is not None
+            made.send(head(made.writer.store(np.full(SIZE, seq, np.uint8)), seq))
+            if last is not None:
+                made.knocker.put(last)
+            if last != b"":
+                made.knocker.close()
+            made.turn_until(0)
+            made.knocker.close()
+            made.knocker = Knocker(doorbell_path(made.inbox.endpoint))
+            made.turn_until(1)
+            made.knocker.enter()
+        assert made.way.errors == Counter({"truncated": 1})
+        assert made.way.supplier.streams["cam-1"].ledger.received == 3
 
 
 @every_module
