@@ -22,7 +22,7 @@ PURE: Final = "-py3-none-any.whl"
 NO_COMPILER: Final = {"CC": "/nonexistent/cc"}
 PURE_TESTS: Final = (
     "client/test_session_*.py", "client/test_worker.py", "client/test_payloads.py", "arena", "core",
-    "daemon/test_bells.py", "daemon/test_express.py", "e2e/test_bells.py",
+    "daemon/test_bells.py", "daemon/test_express.py", "e2e/test_bells.py", "e2e/test_doorbells.py",
 )  # fmt: skip
 WHERE: Final = "import supplierd_client.express as e, supplierd.arena.holding as h; print(e.__file__, h.__file__)"
 SMALL: Final = {
