@@ -30,6 +30,8 @@ WORKERS: Final[dict[str, dict[str, Any]]] = {
     "far": {"streams": ["cam-shared", "cam-far"]},
 }
 FAR: Final = ("cam-far", "far")
+SERVED: Final = ("inbox.sock", "inbox.sock.bell", "control.sock", "bell.sock", "arena")
+"""What a daemon has in its runtime directory, besides locks and links."""
 
 
 class Stage:
@@ -153,7 +155,7 @@ def unknown_files(runtime_dir: Path, links: int, owners: Collection[int]) -> lis
     for path in runtime_dir.iterdir():
         if path.name.startswith("w-"):
             sockets += 1
-        elif path.suffix != ".lock" and path.name not in ("inbox.sock", "control.sock", "bell.sock", "arena"):
+        elif path.suffix != ".lock" and path.name not in SERVED:
             found.append(f"{path.name} is left")
     if sockets != links:
         found.append(f"{sockets} links for {links} workers")
