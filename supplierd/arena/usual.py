@@ -12,7 +12,8 @@ import numpy.typing as npt
 from .layout import Descriptor
 
 if TYPE_CHECKING:
-    from .writer import Arena, ArenaWriter
+    from .pool import Arena
+    from .writer import ArenaWriter
 
 
 def store(writer: ArenaWriter, array: npt.NDArray[Any]) -> Descriptor | None:

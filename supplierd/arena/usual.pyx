@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, auto_pickle=False
-"""What a writer does for nearly every frame, in one go: see usual.py, and writer.py for what each step means.
+"""What a writer does for nearly every frame, in one go: see usual.py, writer.py and pool.py for what each step means.
 (docs/adr/0018-compiled-publisher.md)
 
 The writer's state stays where it is. Whatever is found to be unusual is found before anything is changed.
