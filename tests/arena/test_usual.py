@@ -33,6 +33,17 @@ histories = st.lists(
 )
 
 
+held_ones = st.lists(  # many slots are held here, each for a while
+    st.one_of(
+        st.tuples(st.just("store"), st.just(100)),
+        st.tuples(st.just("hold"), st.integers(2, 3)),
+        st.tuples(st.just("release"), WHICH),
+    ),
+    min_size=20,
+    max_size=60,
+)
+
+
 class History:
     """A writer with a module for what is usual, and whatever happens to it.
 
@@ -125,7 +136,7 @@ def after(module: ModuleType, steps: list[tuple[str, int]]) -> list[Any]:
 
 @pytest.mark.skipif(not is_compiled(usual), reason="nothing is compiled here: nothing is usual")
 @settings(deadline=None, max_examples=300)
-@given(histories)
+@given(st.one_of(histories, held_ones))
 def test_whatever_happens_the_state_is_that_of_the_writers_own_way(steps: list[tuple[str, int]]) -> None:
     assert after(usual, steps) == after(in_python(usual), steps)
 
