@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import supplierd_client.doorbell
 import supplierd_client.express
 import supplierd_client.lane
 import supplierd_client.publisher
@@ -33,7 +34,6 @@ import supplierd.daemon.distribution
 import supplierd.daemon.express
 import supplierd.daemon.parcels
 import supplierd.transport.bells
-import supplierd.transport.inbox
 import supplierd.wire.encoder
 import supplierd.wire.frame
 from supplierd.cli.main import main as supplierd_main
@@ -48,10 +48,10 @@ PUBLISHER: Final[dict[str, tuple[Any, str]]] = {
     "publish": (Publisher, "publish"),
     "· copy into a slot": (supplierd_client.lane.Lane, "store"),
     "· header": (supplierd.wire.encoder.Encoder, "encode"),
+    "· doorbell": (supplierd_client.doorbell.Doorbell, "put"),
 }
 DAEMON: Final[dict[str, tuple[Any, str]]] = {
-    "a frame": (supplierd.daemon.distribution.Distribution, "_take_newest"),
-    "· receive": (supplierd.transport.inbox.Inbox, "receive"),
+    "a frame": (supplierd.daemon.distribution.Distribution, "take_put"),
     "· decode": (supplierd.wire.frame.Decoder, "decode"),
     "· lease": (supplierd.daemon.parcels.Parcels, "make"),
     "· decide, for all workers": (supplierd.core.supplier.Supplier, "frame"),
@@ -69,6 +69,8 @@ WORKER: Final[dict[str, tuple[Any, str]]] = {
     "frame": (supplierd_client.express, "Frame"),
     "let go of the last one": (supplierd.arena.holding.Slots, "drop"),
 }
+if str(supplierd.wire.encoder.__file__).endswith(".so"):
+    del PUBLISHER["· header"]
 if str(supplierd_client.express.__file__).endswith(".so"):
     WORKER.clear()  # compiled, they are no calls that could be wrapped
 if str(supplierd.daemon.express.__file__).endswith(".so"):
@@ -94,8 +96,7 @@ def _wrap(owner: Any, name: str, took: list[int]) -> None:
     def wrapped(*args: Any, **options: Any) -> Any:
         began = now()
         result = step(*args, **options)
-        if result is not None or name != "receive":  # a look in vain is no step
-            took.append(now() - began)
+        took.append(now() - began)
         return result
 
     setattr(owner, name, wrapped)
