@@ -23,7 +23,7 @@ from .layout import TABLE_OFFSET
 cdef extern from "Python.h":
     object PyErr_SetFromErrno(object)
 
-cdef object _ndarray = np.ndarray
+cdef object _ndarray = np.ndarray, _dtype = np.dtype
 cdef uint64_t _TABLE_OFFSET = TABLE_OFFSET
 cdef char* _BYTES = "B"  # as the struct module names them
 
@@ -127,6 +127,8 @@ cdef class Slots:
         if self._memory.buf is NULL or size > self._shown[slot]:
             raise ValueError("the slot is not in memory")
         hold._start = <char*>self._memory.buf + self._first + slot * self._stride
+        if _dtype(dtype).hasobject:
+            raise TypeError(f"an array of {dtype} holds Python objects: expected numbers")
         array = _ndarray(shape, dtype, hold)
         if array.nbytes != size:
             raise ValueError(f"an array of shape {shape} and {dtype} has not the frame's {size} bytes")

@@ -53,7 +53,10 @@ class Arena:
         os.link(f"/proc/self/fd/{locks.fd}", path, src_dir_fd=locks.fd, follow_symlinks=True)
 
     def take(self, size: int) -> int:
-        """Lend a free slot with memory for `size` bytes. Raises NoFreeSlotError, OSError."""
+        """Lend a free slot with memory for `size` bytes. Raises NoFreeSlotError, OSError.
+
+        The usual case of this, and `publish`, are in usual.pyx, too.
+        """
         pool = self.warm
         if pool and not self.depth and self.locks.try_write(pool[-1]):  # nearly always
             slot = pool[-1]

@@ -37,8 +37,11 @@ class Region:
 
         Raises ValueError or TypeError when there are not as many bytes in such an array.
         """
+        shape = tuple(shape)
+        if min(shape, default=0) < 0:
+            raise ValueError(f"negative dimensions are not allowed, as in {shape}")
         whole: npt.NDArray[np.uint8] = rooted(self, self._mapping, self._offset, self._size)
-        return whole.view(dtype).reshape(tuple(shape))
+        return whole.view(dtype).reshape(shape)
 
     def __del__(self) -> None:
         if self._ended is not None:

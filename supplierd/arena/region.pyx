@@ -8,7 +8,7 @@ from cpython.buffer cimport (
 
 import numpy as np
 
-cdef object _ndarray = np.ndarray
+cdef object _ndarray = np.ndarray, _dtype = np.dtype
 cdef char* _BYTES = "B"  # as the struct module names them
 
 
@@ -34,6 +34,12 @@ cdef class Region:
 
     def array(self, dtype, shape):
         """As the original."""
+        dtype = _dtype(dtype)
+        if dtype.hasobject:
+            raise TypeError(f"an array of {dtype} holds Python objects: expected numbers")
+        shape = tuple(shape)
+        if min(shape, default=0) < 0:
+            raise ValueError(f"negative dimensions are not allowed, as in {shape}")
         array = _ndarray(shape, dtype, self)
         if <Py_ssize_t>array.nbytes != self._size:
             raise ValueError(f"an array of {array.dtype} and shape {array.shape} is not one of {self._size} bytes")

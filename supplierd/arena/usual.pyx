@@ -2,18 +2,19 @@
 """What a writer does for nearly every frame, in one go: see usual.py, writer.py and pool.py for what each step means.
 (docs/adr/0018-compiled-publisher.md)
 
-The writer's state stays where it is. Whatever is found to be unusual is found before anything is changed.
+The writer's state stays where it is, and changes as in Arena.take, Arena.publish and ArenaWriter._publish. Whatever is
+found to be unusual is found before anything is changed.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint64_t
-from libc.string cimport memcpy
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from libc.string cimport memmove
 from posix.unistd cimport getpid
 
+from supplierd.arena.monotonic cimport monotonic
 from supplierd.arena.slot_lock cimport F_UNLCK, F_WRLCK, lock_slot
 
-from .layout import TABLE_OFFSET, Descriptor
+from .layout import MAX_FRAME, TABLE_OFFSET, Descriptor
 
 cdef uint64_t _TABLE_OFFSET = TABLE_OFFSET
 cdef object _new_tuple = tuple.__new__
@@ -29,7 +30,7 @@ cdef struct _Memory:
     uint64_t slot_size
 
 
-cdef bint _see(object arena, Py_ssize_t slot, Py_buffer* view, _Memory* memory) except -1:
+cdef void _map_slot(object arena, Py_ssize_t slot, Py_buffer* view, _Memory* memory) except *:
     """Where a slot is, as long as the view is not released."""
     header = arena.header
     PyObject_GetBuffer(arena.mapping.buffer, view, PyBUF_WRITABLE)
@@ -37,13 +38,6 @@ cdef bint _see(object arena, Py_ssize_t slot, Py_buffer* view, _Memory* memory) 
     memory.generation = <uint64_t*>(memory.start + _TABLE_OFFSET) + slot
     memory.slot_size = header.slot_size
     memory.offset = <uint64_t>header.slots_offset + <uint64_t>slot * memory.slot_size
-    return True
-
-
-cdef double _monotonic() noexcept:
-    cdef timespec time
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return <double>time.tv_sec + <double>time.tv_nsec / 1e9
 
 
 def store(writer, array):
@@ -62,21 +56,23 @@ def store(writer, array):
         if slot < 0:
             return None
         arena = writer._arena
-        _see(arena, slot, &view, &memory)
+        _map_slot(arena, slot, &view, &memory)
         if content.len < _LONG_COPY:
-            memcpy(memory.start + memory.offset, content.buf, content.len)
+            memmove(memory.start + memory.offset, content.buf, content.len)  # it may be an array of this very slot
         else:
             with nogil:
-                memcpy(memory.start + memory.offset, content.buf, content.len)
+                memmove(memory.start + memory.offset, content.buf, content.len)
         PyBuffer_Release(&view)
         return publish(writer, arena, slot, content.len)
     finally:
         PyBuffer_Release(&content)
 
 
-def take(writer, Py_ssize_t size):
+def take(writer, size):
     """As the original."""
-    cdef Py_ssize_t slot = _take(writer, size)
+    cdef Py_ssize_t slot = -1
+    if type(size) is int and 0 < size <= MAX_FRAME:
+        slot = _take(writer, size)
     return None if slot < 0 else (writer._arena, slot)
 
 
@@ -89,7 +85,7 @@ cdef Py_ssize_t _take(writer, Py_ssize_t size) except -2:
     arena = writer._arena
     if (
         arena is None or writer._closed or writer._returned or writer._retired or <long>writer._pid != getpid()
-        or _monotonic() >= <double>writer._look_at or <long>writer._published + 1 >= <long>writer._review_at
+        or monotonic() >= <double>writer._look_at or <long>writer._published + 1 >= <long>writer._review_at
         or arena.depth or not 0 < size <= <Py_ssize_t>arena.header.slot_size
     ):
         return -1
@@ -102,7 +98,7 @@ cdef Py_ssize_t _take(writer, Py_ssize_t size) except -2:
     del warm[len(warm) - 1]
     arena.generation += 2
     arena.lent += 1
-    _see(arena, slot, &view, &memory)
+    _map_slot(arena, slot, &view, &memory)
     memory.generation[0] = <uint64_t>arena.generation - 1
     PyBuffer_Release(&view)
     return slot
@@ -125,7 +121,7 @@ cpdef publish(writer, arena, Py_ssize_t slot, Py_ssize_t size):
         (<list>arena.warm).append(spared.popleft())
     if size > <Py_ssize_t>arena.largest:
         arena.largest = size
-    _see(arena, slot, &view, &memory)
+    _map_slot(arena, slot, &view, &memory)
     generation = memory.generation[0] + 1
     memory.generation[0] = generation
     PyBuffer_Release(&view)

@@ -6,6 +6,7 @@ only append to `_returned`.
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import time
@@ -79,18 +80,16 @@ class Slot:
     def commit(self, size: int | None = None) -> Descriptor:
         """Make the first `size` bytes (default: all) a frame and name it. Raises ValueError, ArenaClosedError."""
         region = self._open()
-        size = self.size if size is None else size
+        size = self.size if size is None else operator.index(size)
         if not 0 < size <= self.size:
             raise ValueError(f"cannot commit {size} bytes: expected 1 to {self.size}, the size that was acquired")
         writer = self._writer
+        arena, slot = self._arena, self._index
         with writer._lock:
             writer._check_open()
-            descriptor = usual.publish(writer, self._arena, self._index, size) or writer._publish(
-                self._arena, self._index, size
-            )
-        region.disarm()
-        self._region = None
-        return descriptor
+            region.disarm()  # first: whatever interrupts this, no slot may be given back that was published
+            self._region = None
+            return usual.publish(writer, arena, slot, size) or writer._publish(arena, slot, size)
 
     def abandon(self) -> None:
         """Give the slot back without a frame. May be repeated."""
@@ -134,9 +133,11 @@ class ArenaWriter:
         Raises NoFreeSlotError, ArenaUnavailableError (no room, no permission …), ArenaClosedError, and ValueError for
         an impossible size.
         """
+        size = operator.index(size)
+        self._check_open()  # before the lock, which a forked child may find taken for good
         with self._lock:
             arena, index = usual.take(self, size) or self._take(size)
-        return Slot(self, arena, index, size)
+            return Slot(self, arena, index, size)
 
     def store(self, array: npt.NDArray[Any]) -> Descriptor:
         """Copy an array of numbers, of any layout, into a slot, as one frame: `write` for one part, in fewer steps.
@@ -144,6 +145,7 @@ class ArenaWriter:
         Meanwhile other threads wait. Raises as `acquire` does, and ValueError for an array of objects.
         """
         size = array.nbytes
+        self._check_open()
         with self._lock:
             descriptor = usual.store(self, array)
             if descriptor is not None:

@@ -8,8 +8,8 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, errno
 from libc.math cimport ceil
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from supplierd.arena.monotonic cimport monotonic
 from supplierd.core.mailbox cimport Mailbox
 from supplierd.core.supplier cimport Supplier
 from supplierd.core.worker cimport Worker
@@ -68,12 +68,6 @@ if sizeof(DemandPacket) != _bell.DEMAND.size or sizeof(FramePacket) != _bell.FRA
 cdef bint _has_libzmq = find_libzmq(<bytes>_zmq.__file__.encode())
 
 
-cdef inline double _monotonic() noexcept:
-    cdef timespec time
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return <double>time.tv_sec + <double>time.tv_nsec / 1e9
-
-
 cdef class Express:
     """The wait of one loop. Arguments as of the original."""
 
@@ -109,7 +103,7 @@ cdef class Express:
         self._doorbells_fd = doorbells.descriptor if doorbells is not None else -1
         self._descriptors, self._otherwise = descriptors, otherwise
         self._gathers, self._tick_after = False, _TICK
-        self._served_at = self._ticked_at = _monotonic()
+        self._served_at = self._ticked_at = monotonic()
 
     def __dealloc__(self):
         PyMem_Free(self._awaited)
@@ -121,7 +115,7 @@ cdef class Express:
         while True:
             if self._waiter.changes != self._changes:
                 self._learn_sources()
-            now = _monotonic()
+            now = monotonic()
             if now - self._ticked_at >= _NEARLY * self._tick_after and self._tick(now):
                 return self._waiter.wait(0.0)
             if now >= until or self._waiter.left:
@@ -130,7 +124,7 @@ cdef class Express:
             with nogil:
                 ready = poll(self._awaited, self._count, <int>ceil(max(awaited - now, 0.0) * 1e3))
             PyErr_CheckSignals()
-            now = _monotonic()
+            now = monotonic()
             if now - awaited >= _STOOD_STILL:
                 time.sleep(CATCH_UP)
                 return self._waiter.wait(0.0)
@@ -146,7 +140,7 @@ cdef class Express:
                 and self._awaited[self._bells_at].revents
             ):
                 ready = 1 + self._gather()
-                now = _monotonic()
+                now = monotonic()
             usual = self._bells_at >= 0 and self._awaited[self._bells_at].revents
             usual += self._doorbells_at >= 0 and self._awaited[self._doorbells_at].revents
             for i in range(len(self._express_inboxes)):
@@ -157,7 +151,7 @@ cdef class Express:
                 if self._awaited[self._inbox_at[i]].revents and not self._take(i):
                     break
             else:
-                if self._doorbells_at >= 0 and self._awaited[self._doorbells_at].revents and not self._open():
+                if self._doorbells_at >= 0 and self._awaited[self._doorbells_at].revents and not self._answer_doorbells():
                     return self._waiter.wait(0.0)
 
     def served(self, Py_ssize_t deliveries, double arrived):
@@ -173,7 +167,7 @@ cdef class Express:
                 for mailbox in worker.mailboxes.values():
                     if mailbox.owed and mailbox.pending is not None:
                         self._gathers = False
-        self._served_at = _monotonic()
+        self._served_at = monotonic()
         self._supplier.distribution.observe(self._served_at - arrived)
 
     def hurry(self):
@@ -292,7 +286,7 @@ cdef class Express:
         cdef bytes copy
         inbox = self._express_inboxes[i]
         for burst in range(_BURST):
-            now = _monotonic()
+            now = monotonic()
             size = sizeof(events)
             if libzmq_getsockopt(self._sockets[i], _EVENTS, &events, &size) or not events & _POLLIN:
                 return True
@@ -324,7 +318,7 @@ cdef class Express:
         self._waiter.again(inbox.socket)
         return True
 
-    cdef bint _open(self) except -1:
+    cdef bint _answer_doorbells(self) except -1:
         """Take what lies behind the doorbells; whether that was all."""
         cdef epoll_event events[_EVENTS_AT_ONCE]
         cdef uint8_t packet[MAX_PACKET + 1]
@@ -340,7 +334,7 @@ cdef class Express:
                 continue
             size = recv(events[i].data.fd, packet, MAX_PACKET + 1, MSG_DONTWAIT)
             if size > 0:
-                now, copy = _monotonic(), (<char*>packet)[:size]
+                now, copy = monotonic(), (<char*>packet)[:size]
                 if not self._accept(copy, now):
                     self._otherwise.take_put(doorbell.inbox, Message(copy), now)
                     self._known.learn(copy)

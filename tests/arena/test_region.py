@@ -74,6 +74,20 @@ def test_it_keeps_the_memory(module: Any, tmp_path: Path) -> None:
 
 
 @every_module
+@pytest.mark.parametrize("dtype", [object, [("number", "<u4"), ("object", "O")]], ids=["object", "record"])
+def test_bytes_never_become_objects(module: Any, mapping: Mapping, dtype: Any) -> None:
+    with pytest.raises(TypeError):
+        module.Region(print, 0, mapping, 0, 96).array(dtype, (96 // np.dtype(dtype).itemsize,))
+
+
+@every_module
+@pytest.mark.parametrize("shape", [(-1,), (-1, 10), (-10, -10)])
+def test_no_dimension_is_left_to_be_found(module: Any, mapping: Mapping, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="negative"):
+        module.Region(print, 0, mapping, 0, PART).array(np.uint8, shape)
+
+
+@every_module
 @pytest.mark.parametrize(
     ("dtype", "shape"), [(np.uint8, (PART - 1,)), (np.uint8, (PART + 1,)), (np.uint16, (PART,)), (np.uint64, (13,))]
 )

@@ -292,7 +292,7 @@ def test_impossible_writers(directory: Path, arguments: dict[str, object], messa
         ArenaWriter(directory, **{"stream": "cam-1", **arguments})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("size", [0, -1, MAX_FRAME + 1])
+@pytest.mark.parametrize("size", [0, -1, MAX_FRAME + 1, 1 << 70])
 def test_impossible_sizes(writer: ArenaWriter, size: int) -> None:
     with pytest.raises(ValueError, match="expected 1 to"):
         writer.acquire(size)

@@ -181,6 +181,33 @@ def test_an_end_is_seen_at_the_next_message(side: Side, doorbell: Doorbell, last
     assert side.taken() == [b"4"]
 
 
+def test_a_programs_default_timeout_is_not_waited_for(side: Side, doorbell: Doorbell) -> None:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DEADLINE)
+    try:
+        connect(side, doorbell)
+        began = time.monotonic()
+        assert doorbell.put(b"1", 0.0)
+        assert side.taken() == [b"1"]
+        side.go()
+        assert not doorbell.put(b"2", 0.0)
+        assert time.monotonic() - began < AT_ONCE
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def test_without_a_descriptor_it_goes_over_zeromq(
+    side: Side, doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", fail)
+        assert not doorbell.put(b"1", 0.0)
+    connect(side, doorbell, RETRY_AFTER)
+
+
 def test_an_end_is_seen_when_something_goes_by_zeromq(side: Side, doorbell: Doorbell) -> None:
     connect(side, doorbell)
     side.go()

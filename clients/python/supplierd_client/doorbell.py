@@ -90,7 +90,10 @@ class Doorbell:
 
     def _connect(self, now: float) -> bool:
         self._retry_at = now + RETRY_AFTER
-        line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:  # there is no descriptor left
+            return False
         try:
             line.setblocking(False)
             line.connect(self._path)
@@ -139,9 +142,14 @@ def _receive(line: socket.socket) -> tuple[bytes, list[socket.socket]]:
     ends = []
     for descriptor in descriptors:
         try:
-            ends.append(socket.socket(fileno=descriptor))
+            end = socket.socket(fileno=descriptor)
         except OSError:  # it is none
             os.close(descriptor)
+        else:
+            end.setblocking(
+                False
+            )  # else Python waits where a program has set a default timeout, whatever the flags say
+            ends.append(end)
     return greeting, ends
 
 
