@@ -32,7 +32,7 @@ from supplierd.transport.inbox import Inbox, MultipartError
 from supplierd.transport.link import Link, LinkFactory
 from supplierd.transport.sockets import BURST, Message, Waiter
 from supplierd.wire import frame
-from supplierd.wire.bell import MAX_PACKET, Demand
+from supplierd.wire.bell import Demand
 from supplierd.wire.errors import WireError
 
 GUARD: Final = 0.1
@@ -156,7 +156,7 @@ class Distribution:
                 self._take_newest(inbox)
         if self._doorbells is not None and self._doorbells.descriptor in ready:
             for inbox, packet in self._doorbells.take():
-                self.take_put(inbox, Message(packet), time.monotonic())
+                self.take(inbox, Message(packet), time.monotonic())
         self._look(now)
         askers = self._dialogue.take_askers()
         if askers:
@@ -244,18 +244,10 @@ class Distribution:
             self._accept(header, message, time.monotonic())
 
     def take(self, inbox: Inbox, message: Message, now: float) -> None:
-        """Distribute a message that a conflated inbox had."""
+        """Distribute a message that a conflated inbox had, or its doorbell."""
         header = self._open(inbox, message, now)
         if header is not None:
             self._accept(header, message, now)
-
-    def take_put(self, inbox: Inbox, message: Message, now: float) -> None:
-        """Distribute a message that an inbox's doorbell had."""
-        if len(message) > MAX_PACKET:
-            text = f"a doorbell had a message of more than {MAX_PACKET} bytes: what is longer goes over ZeroMQ"
-            self._dialogue.reject(WireError("oversized", text), now, "inbox")
-        else:
-            self.take(inbox, message, now)
 
     def refuse_parts(self, inbox: Inbox, now: float) -> None:
         """A message of several parts was received."""

@@ -38,10 +38,7 @@ class Otherwise(Protocol):
         """Send the frame that the supplier has moved under way."""
 
     def take(self, inbox: Inbox, message: Message, now: float) -> None:
-        """Distribute a message that a conflated inbox had."""
-
-    def take_put(self, inbox: Inbox, message: Message, now: float) -> None:
-        """Distribute a message that an inbox's doorbell had."""
+        """Distribute a message that a conflated inbox had, or its doorbell."""
 
     def refuse_parts(self, inbox: Inbox, now: float) -> None:
         """A message of several parts was received."""

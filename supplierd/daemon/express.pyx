@@ -9,6 +9,8 @@ from libc.errno cimport EAGAIN, ECONNRESET, EINTR, errno
 from libc.math cimport ceil
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from posix.unistd cimport pread
+
 from supplierd.arena.monotonic cimport monotonic
 from supplierd.core.mailbox cimport Mailbox
 from supplierd.core.supplier cimport Supplier
@@ -19,10 +21,12 @@ from supplierd.transport.libzmq cimport (
     zmq_message,
 )
 from supplierd.wire.packets cimport (
-    MAX_PACKET, MSG_DONTWAIT, MSG_NOSIGNAL, DemandPacket, FramePacket, PyErr_CheckSignals, poll, pollfd, recv, send,
+    MAX_PACKET, MSG_DONTWAIT, MSG_NOSIGNAL, DemandPacket, FramePacket, PutPrefix, PyErr_CheckSignals, poll, pollfd, recv,
+    send,
 )
 
 import time
+from zlib import crc32 as _crc32
 
 import zmq
 from zmq.backend.cython import _zmq
@@ -32,7 +36,7 @@ from supplierd.core.supplier import FrameRefusedError, Reply
 from supplierd.transport.sockets import (
     BURST, CATCH_UP, GATHER_MS, LONG_TICK, SERVED_LATELY, STOOD_STILL, TICK, Message,
 )
-from supplierd.wire import bell as _bell
+from supplierd.wire import bell as _bell, doorbell as _doorbell
 from supplierd.wire.control import OUTCOMES
 
 cdef extern from "sys/epoll.h" nogil:
@@ -62,7 +66,10 @@ cdef double _STOOD_STILL = STOOD_STILL, _SERVED_LATELY = SERVED_LATELY, _TICK = 
 cdef double _NEARLY = 0.75  # of the time to a tick, after which it is done when the loop is awake anyway
 cdef double _LEFT_FOR = 1.0  # seconds for which an inbox that had a long message is left to Python, which copies none
 
-if sizeof(DemandPacket) != _bell.DEMAND.size or sizeof(FramePacket) != _bell.FRAME.size or MAX_PACKET != _bell.MAX_PACKET:
+if (
+    sizeof(DemandPacket) != _bell.DEMAND.size or sizeof(FramePacket) != _bell.FRAME.size
+    or sizeof(PutPrefix) != _doorbell.PUT.size or MAX_PACKET != _bell.MAX_PACKET
+):
     raise ImportError("the formats of supplierd.wire have changed: compile this module anew")
 
 cdef bint _has_libzmq = find_libzmq(<bytes>_zmq.__file__.encode())
@@ -73,8 +80,8 @@ cdef class Express:
 
     cdef Supplier _supplier
     cdef KnownHeads _known
-    cdef object _waiter, _inboxes, _doorbells, _descriptors, _otherwise
-    cdef dict _by_worker, _connections, _by_end
+    cdef object _waiter, _inboxes, _descriptors, _otherwise
+    cdef dict _by_worker, _connections, _by_event
     cdef bint _gathers
     cdef double _served_at, _ticked_at, _tick_after
 
@@ -99,7 +106,7 @@ cdef class Express:
         self._by_worker = sessions.by_worker
         self._connections = bells.connections if bells is not None else {}
         self._bells_fd = bells.descriptor if bells is not None else -1
-        self._doorbells, self._by_end = doorbells, doorbells.by_end if doorbells is not None else {}
+        self._by_event = doorbells.by_event if doorbells is not None else {}
         self._doorbells_fd = doorbells.descriptor if doorbells is not None else -1
         self._descriptors, self._otherwise = descriptors, otherwise
         self._gathers, self._tick_after = False, _TICK
@@ -321,25 +328,31 @@ cdef class Express:
     cdef bint _answer_doorbells(self) except -1:
         """Take what lies behind the doorbells; whether that was all."""
         cdef epoll_event events[_EVENTS_AT_ONCE]
-        cdef uint8_t packet[MAX_PACKET + 1]
+        cdef uint8_t content[sizeof(PutPrefix) + MAX_PACKET]
+        cdef PutPrefix* put = <PutPrefix*>content
         cdef ssize_t size
         cdef int i, count = epoll_wait(self._doorbells_fd, events, _EVENTS_AT_ONCE, 0)
         cdef double now
-        cdef bytes copy
+        cdef bytes message
         cdef bint complete = True
         for i in range(count):
-            doorbell = self._by_end.get(events[i].data.fd)
+            doorbell = self._by_event.get(events[i].data.fd)
             if doorbell is None:  # somebody comes, or goes
                 complete = False
                 continue
-            size = recv(events[i].data.fd, packet, MAX_PACKET + 1, MSG_DONTWAIT)
-            if size > 0:
-                now, copy = monotonic(), (<char*>packet)[:size]
-                if not self._accept(copy, now):
-                    self._otherwise.take_put(doorbell.inbox, Message(copy), now)
-                    self._known.learn(copy)
-            elif size == 0 or not (errno == EAGAIN or errno == EINTR):  # not just taken back by its publisher
-                self._doorbells.end(doorbell)
+            size = pread(doorbell.file, content, sizeof(content), 0)
+            if size < <ssize_t>sizeof(PutPrefix) or not 0 < put.length <= size - sizeof(PutPrefix):
+                continue  # it was taken back
+            size = sizeof(PutPrefix) + put.length
+            if <uint32_t>_crc32((<char*>content)[sizeof(put.checksum):size]) != put.checksum:
+                continue  # it is just being replaced, of which we are told
+            if doorbell.number == put.number:
+                continue
+            doorbell.number = put.number
+            now, message = monotonic(), (<char*>content)[sizeof(PutPrefix):size]
+            if not self._accept(message, now):
+                self._otherwise.take(doorbell.inbox, Message(message), now)
+                self._known.learn(message)
         return complete
 
     cdef bint _accept(self, bytes message, double now) except -1:

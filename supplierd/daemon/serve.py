@@ -36,7 +36,7 @@ from supplierd.transport.bells import Bells
 from supplierd.transport.control import FAREWELL_MS, ControlChannel
 from supplierd.transport.curve import Gatekeeper, Lock
 from supplierd.transport.descriptors import Descriptors
-from supplierd.transport.doorbells import MOST, Doorbells
+from supplierd.transport.doorbells import DESCRIPTORS, MOST, Doorbells
 from supplierd.transport.inbox import Inbox
 from supplierd.transport.link import LinkFactory, remove_dead_links
 from supplierd.transport.lock import IPC, HeldError, SocketLock
@@ -309,7 +309,7 @@ def _go_first() -> None:
 
 def _raise_descriptor_limit(max_workers: int) -> None:
     limit = sockets.raise_descriptor_limit()
-    wanted = 128 + sockets.DESCRIPTORS_PER_WORKER * max_workers + 2 * MOST
+    wanted = 128 + sockets.DESCRIPTORS_PER_WORKER * max_workers + DESCRIPTORS * MOST
     if limit < wanted:
         event(
             log,

@@ -1,26 +1,31 @@
 """The doorbells: by which publishers on this machine put references to shared memory into an inbox.
 
 No thread of libzmq is between a publisher and the loop, and nothing queues: a doorbell holds one message, and its
-publisher replaces that until it is taken (supplierd.wire.doorbell). Whoever may use an inbox's file may use its
-doorbell, whose file has the same mode. There are never more than MOST connections; who gets none uses ZeroMQ.
+publisher replaces that until it is taken (supplierd.wire.doorbell). At what a publisher has in its hands the loop only
+looks, and so cannot be made to wait: it reads the file by pread, and the eventfd never, being told of each write to it
+(EPOLLET). Whoever may use an inbox's file may use its doorbell, whose file has the same mode. There are never more than
+MOST connections; who gets none uses ZeroMQ.
 """
 
+import fcntl
+import os
 import select
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from supplierd.transport.inbox import Inbox
-from supplierd.wire.bell import MAX_PACKET
-from supplierd.wire.doorbell import GREETING, doorbell_path
+from supplierd.wire.doorbell import GREETING, SIZE, decode_put, doorbell_path
 
 MOST: Final = 32
-"""For all inboxes: as many as streams, by default. Each takes two descriptors."""
+"""For all inboxes: as many as streams, by default."""
+DESCRIPTORS: Final = 3
+"""That each takes."""
 BACKLOG: Final = 64
 EVENTS_AT_ONCE: Final = 64
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 @dataclass(slots=True, eq=False)
@@ -30,12 +35,24 @@ class Doorbell:
     Attributes:
         inbox: what it belongs to.
         line: the connection, by which each side sees that the other is there.
-        end: where messages are taken.
+        file: descriptor of where messages are put.
+        event: descriptor of what tells of them.
+        number: of the put that was taken last; -1 before the first.
     """
 
     inbox: Inbox
     line: socket.socket
-    end: socket.socket
+    file: int
+    event: int
+    number: int = -1
+
+    def take(self) -> bytes:
+        """The message that was put; b"" where there is none, or it was taken."""
+        found = decode_put(os.pread(self.file, SIZE, 0))
+        if found is None or found[0] == self.number:
+            return b""
+        self.number, message = found
+        return message
 
 
 @dataclass(slots=True, eq=False)
@@ -54,7 +71,7 @@ class Doorbells:
 
     Attributes:
         descriptor: becomes readable when `take` has something to give.
-        by_end: the doorbells, by the descriptors of their ends.
+        by_event: the doorbells, by the descriptors of their eventfds.
         turned_away: how many connections there was no room for.
 
     Raises:
@@ -64,7 +81,7 @@ class Doorbells:
     def __init__(self, inboxes: Iterable[Inbox]) -> None:
         self._epoll = select.epoll()
         self.descriptor = self._epoll.fileno()
-        self.by_end: dict[int, Doorbell] = {}
+        self.by_event: dict[int, Doorbell] = {}
         self._by_line: dict[int, Doorbell] = {}
         self._listeners: dict[int, _Listener] = {}
         self.turned_away = 0
@@ -78,38 +95,23 @@ class Doorbells:
                     raise OSError(error.errno, error.strerror, path) from None
 
     def take(self) -> Iterator[tuple[Inbox, bytes]]:
-        """What has arrived: a message of each doorbell that has one; of one that is too long, more than MAX_PACKET
-        bytes of it."""
-        gone: dict[Doorbell, None] = {}
+        """What has arrived: the message of each doorbell that has one."""
+        gone: list[Doorbell] = []
         for descriptor, _ in self._epoll.poll(0, EVENTS_AT_ONCE):
             if descriptor in self._listeners:
                 self._accept(self._listeners[descriptor])
                 continue
-            doorbell = self.by_end.get(descriptor) or self._by_line.get(descriptor)
+            doorbell = self.by_event.get(descriptor)
             if doorbell is None:
-                continue  # closed for what was heard before
-            if descriptor in self._by_line:  # its publisher is gone, or says what nobody asked for
-                gone[doorbell] = None
-            try:
-                message = doorbell.end.recv(MAX_PACKET + 1, socket.MSG_DONTWAIT)
-            except BlockingIOError:  # its publisher has taken it back
-                continue
-            except OSError:
-                message = b""
+                doorbell = self._by_line.get(descriptor)
+                if doorbell is None:
+                    continue
+                gone.append(doorbell)  # its publisher is gone, or says what nobody asked for
+            message = doorbell.take()
             if message:
                 yield doorbell.inbox, message
-            else:
-                gone[doorbell] = None
         for doorbell in gone:  # not before: a newcomer could get the descriptor of one that events still tell of
-            self.end(doorbell)
-
-    def end(self, doorbell: Doorbell) -> None:
-        """End a connection: its publisher is gone, or says what nobody asked for."""
-        for table, one in ((self.by_end, doorbell.end), (self._by_line, doorbell.line)):
-            del table[one.fileno()]
-            with suppress(OSError):
-                self._epoll.unregister(one)  # its publisher's copy would keep the end in it
-            one.close()
+            self._end(doorbell)
 
     def sweep(self) -> None:
         """Let in who had to wait. To be called a few times a second."""
@@ -118,8 +120,8 @@ class Doorbells:
 
     def close(self) -> None:
         """End everything."""
-        for doorbell in list(self.by_end.values()):
-            self.end(doorbell)
+        for doorbell in list(self.by_event.values()):
+            self._end(doorbell)
         self._epoll.close()
         for listener in self._listeners.values():
             listener.socket.close()
@@ -147,25 +149,30 @@ class Doorbells:
             self._epoll.modify(listener.socket, 0)
             return
         line.setblocking(False)
-        if len(self.by_end) >= MOST:
+        if len(self.by_event) >= MOST:
             line.close()
             self.turned_away += 1
             return
+        ends: list[int] = []
         try:
-            end, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        except OSError:
+            ends.append(os.memfd_create("supplierd-doorbell", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+            os.ftruncate(ends[0], SIZE)
+            fcntl.fcntl(ends[0], fcntl.F_ADD_SEALS, _SEALS)
+            ends.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            self._epoll.register(ends[1], select.EPOLLIN | select.EPOLLET)
+            self._epoll.register(line, select.EPOLLIN)
+            socket.send_fds(line, [GREETING], ends, socket.MSG_DONTWAIT)
+        except OSError:  # it is gone already, or the kernel has no more room
+            for end in ends:
+                os.close(end)
             line.close()
             return
-        doorbell = Doorbell(listener.inbox, line, end)
-        with other:
-            try:
-                other.setblocking(False)
-                other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_PACKET)  # of one that does not replace
-                self._epoll.register(end, select.EPOLLIN)
-                self._epoll.register(line, select.EPOLLIN)
-                socket.send_fds(line, [GREETING], [end.fileno(), other.fileno()], socket.MSG_DONTWAIT)
-            except OSError:  # it is gone already, or the kernel has no more room
-                end.close()
-                line.close()
-                return
-        self.by_end[end.fileno()] = self._by_line[line.fileno()] = doorbell
+        self.by_event[ends[1]] = self._by_line[line.fileno()] = Doorbell(listener.inbox, line, *ends)
+
+    def _end(self, doorbell: Doorbell) -> None:
+        del self.by_event[doorbell.event], self._by_line[doorbell.line.fileno()]
+        self._epoll.unregister(doorbell.event)  # its publisher's copy would keep it there
+        self._epoll.unregister(doorbell.line)
+        os.close(doorbell.event)
+        os.close(doorbell.file)
+        doorbell.line.close()

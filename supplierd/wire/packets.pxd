@@ -1,4 +1,4 @@
-"""What both ends share in C: a frame message's prefix (supplierd.wire.frame), the packets of supplierd.wire.bell, and
+"""What both ends share in C: a frame message's prefix (supplierd.wire.frame), the packets of supplierd.wire.bell and .doorbell, and
 the system calls they go by.
 
 hatch_build.py compiles nothing on a machine that is not little-endian.
@@ -45,6 +45,11 @@ cdef packed struct DemandPacket:
     uint64_t seq
     int64_t age
     int64_t processing
+
+cdef packed struct PutPrefix:
+    uint32_t checksum
+    uint32_t length
+    uint64_t number
 
 cdef packed struct FramePacket:
     uint8_t kind

@@ -9,18 +9,16 @@ import select
 import socket
 import weakref
 from array import array
-from contextlib import suppress
 from typing import Final
 
 from supplierd.wire.bell import MAX_PACKET
-from supplierd.wire.doorbell import GREETING, doorbell_path
+from supplierd.wire.doorbell import GREETING, NOTHING, doorbell_path, encode_put
 
 RETRY_AFTER: Final = 1.0
 """Seconds between two attempts to reach a daemon's doorbell."""
 NOT_OVERTAKEN: Final = 1.0
 """Seconds after a message by ZeroMQ for which the next ones take the same way, so that none overtakes it."""
-_NEVER_WAIT: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-_CLOSED_BY_EXEC: Final = socket.MSG_CMSG_CLOEXEC
+_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
 
 
 class Doorbell:
@@ -32,10 +30,10 @@ class Doorbell:
 
     def __init__(self, endpoint: str) -> None:
         self._path = doorbell_path(endpoint)
-        self._look = select.poll()  # tells of a message that was not taken, and of the daemon's end
+        self._look = select.poll()  # tells of the daemon's end
         self._line: socket.socket | None = None
-        self._taking: socket.socket | None = None
-        self._giving: socket.socket | None = None
+        self._file = self._event = -1
+        self._number = 0
         self._retry_at = self._not_before = float("-inf")
         _OPEN.add(self)
 
@@ -45,19 +43,15 @@ class Doorbell:
         if self._line is None and (not self._path or now < self._retry_at or not self._connect(now)):
             return False
         assert self._line is not None
-        answer = select.poll()
-        answer.register(self._line, select.POLLIN)
-        if not answer.poll(seconds * 1e3):
+        if not self._look.poll(seconds * 1e3):
             return False
-        greeting, ends = _receive(self._line)
-        if greeting != GREETING or len(ends) != 2:  # it is gone, has enough of us, no descriptors left, or another age
-            for end in ends:
-                end.close()
+        greeting, descriptors = _receive(self._line)
+        if greeting != GREETING or len(descriptors) != 2:
+            for descriptor in descriptors:  # it is gone, has enough of us, no descriptors left, or another age
+                os.close(descriptor)
             self._give_up(now)
             return False
-        self._taking, self._giving = ends
-        self._look.register(self._taking, select.POLLIN)
-        self._look.register(self._line, select.POLLIN)
+        self._file, self._event = descriptors
         return True
 
     def put(self, message: bytes, now: float) -> bool:
@@ -65,23 +59,28 @@ class Doorbell:
         if len(message) > MAX_PACKET:
             self.yield_to(now)
             return False
-        if (self._giving is None and not self.open(0.0, now)) or now < self._not_before:
+        if (self._event < 0 and not self.open(0.0, now)) or now < self._not_before:
             return False
-        assert self._giving is not None
-        if self._look.poll(0) and not self._clear(now):
-            return False
-        try:
-            self._giving.send(message, _NEVER_WAIT)
-        except OSError:
-            self._give_up(now)
-            return False
-        return True
+        self._number += 1
+        if not self._look.poll(0):
+            try:
+                os.pwrite(self._file, encode_put(self._number, message), 0)
+                os.eventfd_write(self._event, 1)
+            except OSError:
+                pass
+            else:
+                return True
+        self._give_up(now)  # the daemon is gone, or gave what is none
+        return False
 
     def yield_to(self, now: float) -> None:
         """A message goes over ZeroMQ: an older one must not arrive after it, and newer ones not before it."""
         self._not_before = now + NOT_OVERTAKEN
-        if self._giving is not None and self._look.poll(0):
-            self._clear(now)
+        if self._event >= 0:
+            try:
+                os.pwrite(self._file, NOTHING, 0)
+            except OSError:
+                self._give_up(now)
 
     def close(self) -> None:
         """Disconnect. What was put, the daemon still takes."""
@@ -101,56 +100,33 @@ class Doorbell:
             line.close()
             return False
         self._line = line
+        self._look.register(line, select.POLLIN)
         return True
-
-    def _clear(self, now: float) -> bool:
-        """Take back what was not taken; whether the daemon is there."""
-        assert self._taking is not None
-        assert self._line is not None
-        with suppress(OSError):  # it has just been taken
-            self._taking.recv(1, socket.MSG_DONTWAIT)
-        try:
-            self._line.recv(1, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        self._give_up(now)
-        return False
 
     def _give_up(self, now: float) -> None:
         """Disconnect, until the next attempt."""
         self._retry_at = now + RETRY_AFTER
         self._look = select.poll()
-        for end in (self._line, self._taking, self._giving):
-            if end is not None:
-                end.close()
-        self._line = self._taking = self._giving = None
+        for descriptor in (self._file, self._event):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._file = self._event = -1
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
 
-def _receive(line: socket.socket) -> tuple[bytes, list[socket.socket]]:
-    """A greeting, and the ends that came with it. `socket.recv_fds` heeds no flags: programs would inherit them."""
+def _receive(line: socket.socket) -> tuple[bytes, list[int]]:
+    """A greeting, and the descriptors that came with it. `socket.recv_fds` heeds no flags: programs would inherit
+    them."""
     descriptors = array("i")
     try:
-        greeting, received, _, _ = line.recvmsg(
-            len(GREETING), socket.CMSG_LEN(2 * descriptors.itemsize), _NEVER_WAIT | _CLOSED_BY_EXEC
-        )
+        greeting, received, _, _ = line.recvmsg(len(GREETING), socket.CMSG_LEN(2 * descriptors.itemsize), _FLAGS)
     except OSError:
         return b"", []
     for _, _, data in received:
         descriptors.frombytes(data[: len(data) // descriptors.itemsize * descriptors.itemsize])
-    ends = []
-    for descriptor in descriptors:
-        try:
-            end = socket.socket(fileno=descriptor)
-        except OSError:  # it is none
-            os.close(descriptor)
-        else:
-            end.setblocking(
-                False
-            )  # else Python waits where a program has set a default timeout, whatever the flags say
-            ends.append(end)
-    return greeting, ends
+    return greeting, list(descriptors)
 
 
 _OPEN: weakref.WeakSet[Doorbell] = weakref.WeakSet()
