@@ -104,7 +104,7 @@ class Inbox(Table):
     ] = 128 * MIB
     doorbell: Annotated[
         bool,
-        Key(_SWITCH, "Publishers on this machine name frames by a Unix socket; false: over ZeroMQ as all."),
+        Key(_SWITCH, "Publishers on this machine name frames by a doorbell; false: over ZeroMQ as all."),
     ] = True
 
 
