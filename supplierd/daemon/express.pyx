@@ -21,7 +21,7 @@ from supplierd.transport.libzmq cimport (
     zmq_message,
 )
 from supplierd.wire.packets cimport (
-    MAX_PACKET, MSG_DONTWAIT, MSG_NOSIGNAL, DemandPacket, FramePacket, PutPrefix, PyErr_CheckSignals, poll, pollfd, recv,
+    MAX_PACKET, MAX_PUT, MSG_DONTWAIT, MSG_NOSIGNAL, DemandPacket, FramePacket, PutPrefix, PyErr_CheckSignals, poll, pollfd, recv,
     send,
 )
 
@@ -68,7 +68,7 @@ cdef double _LEFT_FOR = 1.0  # seconds for which an inbox that had a long messag
 
 if (
     sizeof(DemandPacket) != _bell.DEMAND.size or sizeof(FramePacket) != _bell.FRAME.size
-    or sizeof(PutPrefix) != _doorbell.PUT.size or MAX_PACKET != _bell.MAX_PACKET
+    or sizeof(PutPrefix) != _doorbell.PUT.size or MAX_PUT != _doorbell.SIZE or MAX_PACKET != _bell.MAX_PACKET
 ):
     raise ImportError("the formats of supplierd.wire have changed: compile this module anew")
 
@@ -328,7 +328,7 @@ cdef class Express:
     cdef bint _answer_doorbells(self) except -1:
         """Take what lies behind the doorbells; whether that was all."""
         cdef epoll_event events[_EVENTS_AT_ONCE]
-        cdef uint8_t content[sizeof(PutPrefix) + MAX_PACKET]
+        cdef uint8_t content[MAX_PUT]
         cdef PutPrefix* put = <PutPrefix*>content
         cdef ssize_t size
         cdef int i, count = epoll_wait(self._doorbells_fd, events, _EVENTS_AT_ONCE, 0)
@@ -340,7 +340,7 @@ cdef class Express:
             if doorbell is None:  # somebody comes, or goes
                 complete = False
                 continue
-            size = pread(doorbell.file, content, sizeof(content), 0)
+            size = pread(doorbell.file, content, MAX_PUT, 0)
             if size < <ssize_t>sizeof(PutPrefix) or not 0 < put.length <= size - sizeof(PutPrefix):
                 continue  # it was taken back
             size = sizeof(PutPrefix) + put.length

@@ -1,9 +1,9 @@
 """The doorbell of an inbox: by which a publisher on the daemon's machine puts a reference to shared memory.
 
 It is a place for one message: a file in memory, which the publisher writes over and over, and an eventfd, by which it
-says that it has. So the newest message replaces the one before, as it does in a conflated socket. The messages are those
-of supplierd.wire.frame, up to bell.MAX_PACKET bytes long; what is longer, as a frame with much metadata is, goes over
-ZeroMQ.
+says that it has. So the newest message replaces the one before, as it does in a conflated socket. The messages are
+those of supplierd.wire.frame, up to bell.MAX_PACKET bytes long; what is longer, as a frame with much metadata is, goes
+over ZeroMQ.
 
     offset  size  little-endian
          0     4  checksum     CRC-32 of all that follows, up to the message's end
@@ -11,8 +11,8 @@ ZeroMQ.
          8     8  number       of the put, another one than that of the last
         16        the message
 
-Who reads while it is written finds a wrong checksum, and is told again when it is written. A publisher takes back what
-was not read by writing zeros there.
+Who reads while it is written finds a wrong checksum, and is told again when it is written. A publisher takes back
+what was not read by writing zeros there.
 
 Who connects to the doorbell's path is sent GREETING, and with it the descriptors of the file and of the eventfd. The
 connection says nothing more; as long as it lasts, the daemon does.

@@ -33,6 +33,7 @@ cdef packed struct FramePrefix:
 
 cdef enum:
     MAX_PACKET = 4096
+    MAX_PUT = 4112
 
 cdef packed struct DemandPacket:
     uint8_t kind
