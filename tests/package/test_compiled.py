@@ -22,7 +22,7 @@ PURE: Final = "-py3-none-any.whl"
 NO_COMPILER: Final = {"CC": "/nonexistent/cc"}
 PURE_TESTS: Final = (
     "client/test_session_*.py", "client/test_worker.py", "client/test_payloads.py", "arena", "core",
-    "daemon/test_bells.py", "daemon/test_express.py", "e2e/test_bells.py", "e2e/test_doorbells.py",
+    "daemon/test_bells.py", "daemon/test_express.py", "e2e/test_bells.py",
 )  # fmt: skip
 ONLY_IN_C: Final = {"supplierd/daemon/known"}
 """Imported by compiled modules only, whose twins do without."""
