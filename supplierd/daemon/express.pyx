@@ -21,7 +21,7 @@ from supplierd.transport.libzmq cimport (
     zmq_message,
 )
 from supplierd.wire.packets cimport (
-    MAX_PACKET, MAX_PUT, MSG_DONTWAIT, MSG_NOSIGNAL, DemandPacket, FramePacket, PutPrefix, PyErr_CheckSignals, poll, pollfd, recv,
+    MAX_PACKET, MSG_DONTWAIT, MSG_NOSIGNAL, DemandPacket, FramePacket, PutFile, PyErr_CheckSignals, poll, pollfd, recv,
     send,
 )
 
@@ -68,7 +68,7 @@ cdef double _LEFT_FOR = 1.0  # seconds for which an inbox that had a long messag
 
 if (
     sizeof(DemandPacket) != _bell.DEMAND.size or sizeof(FramePacket) != _bell.FRAME.size
-    or sizeof(PutPrefix) != _doorbell.PUT.size or MAX_PUT != _doorbell.SIZE or MAX_PACKET != _bell.MAX_PACKET
+    or sizeof(PutFile) != _doorbell.SIZE or MAX_PACKET != _bell.MAX_PACKET
 ):
     raise ImportError("the formats of supplierd.wire have changed: compile this module anew")
 
@@ -328,9 +328,8 @@ cdef class Express:
     cdef bint _answer_doorbells(self) except -1:
         """Take what lies behind the doorbells; whether that was all."""
         cdef epoll_event events[_EVENTS_AT_ONCE]
-        cdef uint8_t content[MAX_PUT]
-        cdef PutPrefix* put = <PutPrefix*>content
-        cdef ssize_t size
+        cdef PutFile put
+        cdef ssize_t prefix = sizeof(put) - sizeof(put.message), size
         cdef int i, count = epoll_wait(self._doorbells_fd, events, _EVENTS_AT_ONCE, 0)
         cdef double now
         cdef bytes message
@@ -340,16 +339,15 @@ cdef class Express:
             if doorbell is None:  # somebody comes, or goes
                 complete = False
                 continue
-            size = pread(doorbell.file, content, MAX_PUT, 0)
-            if size < <ssize_t>sizeof(PutPrefix) or not 0 < put.length <= size - sizeof(PutPrefix):
+            size = pread(doorbell.file, &put, sizeof(put), 0) - prefix
+            if size <= 0 or not 0 < put.length <= <size_t>size:
                 continue  # it was taken back
-            size = sizeof(PutPrefix) + put.length
-            if <uint32_t>_crc32((<char*>content)[sizeof(put.checksum):size]) != put.checksum:
+            if <uint32_t>_crc32((<char*>&put)[sizeof(put.checksum) : prefix + put.length]) != put.checksum:
                 continue  # it is just being replaced, of which we are told
             if doorbell.number == put.number:
                 continue
             doorbell.number = put.number
-            now, message = monotonic(), (<char*>content)[sizeof(PutPrefix):size]
+            now, message = monotonic(), (<char*>put.message)[:put.length]
             if not self._accept(message, now):
                 self._otherwise.take(doorbell.inbox, Message(message), now)
                 self._known.learn(message)

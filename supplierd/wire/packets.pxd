@@ -1,5 +1,5 @@
-"""What both ends share in C: a frame message's prefix (supplierd.wire.frame), the packets of supplierd.wire.bell and .doorbell, and
-the system calls they go by.
+"""What both ends share in C: a frame message's prefix (supplierd.wire.frame), the packets of supplierd.wire.bell, the
+file of supplierd.wire.doorbell, and the system calls they go by.
 
 hatch_build.py compiles nothing on a machine that is not little-endian.
 """
@@ -47,10 +47,11 @@ cdef packed struct DemandPacket:
     int64_t age
     int64_t processing
 
-cdef packed struct PutPrefix:
+cdef packed struct PutFile:
     uint32_t checksum
     uint32_t length
     uint64_t number
+    uint8_t message[MAX_PACKET]
 
 cdef packed struct FramePacket:
     uint8_t kind

@@ -48,7 +48,7 @@ class Side:
     @property
     def count(self) -> int:
         assert self.doorbells is not None
-        return len(self.doorbells.by_end)
+        return len(self.doorbells.by_event)
 
 
 @pytest.fixture
@@ -75,9 +75,9 @@ def connect(side: Side, doorbell: Doorbell, now: float = 0.0) -> None:
 
 
 def descriptors(doorbell: Doorbell) -> list[int]:
-    """Of the line, the taking and the giving end."""
-    ends = (doorbell._line, doorbell._taking, doorbell._giving)
-    return [end.fileno() for end in ends if end is not None]
+    """Of the line, the file and the eventfd."""
+    line = -1 if doorbell._line is None else doorbell._line.fileno()
+    return [descriptor for descriptor in (line, doorbell._file, doorbell._event) if descriptor >= 0]
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -296,14 +296,20 @@ def listening(home: Path) -> socket.socket:
 
 
 STRANGE = {
-    "another version": (GREETING[:-1] + b"\x02", "ss"),
-    "less of it": (GREETING[:-1], "ss"),
-    "nothing but descriptors": (b"x", "ss"),
+    "another version": (GREETING[:-1] + b"\x02", "me"),
+    "less of it": (GREETING[:-1], "me"),
+    "nothing but descriptors": (b"x", "me"),
     "no descriptors": (GREETING, ""),
-    "one descriptor": (GREETING, "s"),
-    "what is no socket": (GREETING, "sf"),
-    "no socket at all": (GREETING, "ff"),
+    "one descriptor": (GREETING, "m"),
+    "sockets, as once": (GREETING, "ss"),
+    "a pipe": (GREETING, "io"),
+    "a pipe, reversed": (GREETING, "oi"),
+    "a pipe's end that only reads": (GREETING, "mi"),
+    "files to read": (GREETING, "rr"),
+    "a file to read, and an event": (GREETING, "re"),
+    "a file, and one to read": (GREETING, "mr"),
 }
+"""By what it is: what is sent, and the kinds of what comes with it."""
 
 
 @pytest.mark.parametrize("what", STRANGE)
@@ -311,13 +317,16 @@ def test_another_greeting_is_none(home: Path, doorbell: Doorbell, what: str) -> 
     greeting, kinds = STRANGE[what]
     with ExitStack() as stack:
         listener = stack.enter_context(listening(home))
-        ends = {"s": stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))}
-        ends["f"] = stack.enter_context(open(os.devnull))  # type: ignore[assignment]
+        ends = dict(zip("io", os.pipe(), strict=True), m=os.memfd_create("m"), e=os.eventfd(0, os.EFD_NONBLOCK))
+        ends["r"] = os.open(__file__, os.O_RDONLY)
+        ends["s"] = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).detach()
+        for end in ends.values():
+            stack.callback(os.close, end)
         before = open_files()
         assert not doorbell.put(b"1", 0.0)
         line, _ = listener.accept()
         with line:
-            send_descriptors(line, greeting, [ends[kind].fileno() for kind in kinds])
+            send_descriptors(line, greeting, [ends[kind] for kind in kinds])
             assert not doorbell.put(b"2", 0.0)
             assert line.recv(1) == b""
         assert open_files() == before
@@ -330,7 +339,7 @@ def test_another_greeting_is_none(home: Path, doorbell: Doorbell, what: str) -> 
 def test_a_daemon_that_says_more_is_done_with(side: Side, doorbell: Doorbell) -> None:
     connect(side, doorbell)
     assert side.doorbells is not None
-    (end,) = side.doorbells.by_end.values()
+    (end,) = side.doorbells.by_event.values()
     end.line.send(b"more")
     assert not doorbell.put(b"1", 0.0)
     assert side.taken() == []

@@ -31,9 +31,9 @@ from supplierd.transport.inbox import Inbox
 from supplierd.transport.sockets import Message, Waiter
 from supplierd.wire import frame as wire
 from supplierd.wire.bell import MAX_PACKET
-from supplierd.wire.doorbell import doorbell_path
+from supplierd.wire.doorbell import NOTHING, doorbell_path, encode_put
 from supplierd.wire.errors import WireError
-from tests.support.doorbells import Knocker
+from tests.support.doorbells import Knocker, readable
 from tests.support.fixtures import short_directory
 from tests.support.twins import both, is_compiled
 from tests.support.waiting import DEADLINE
@@ -74,10 +74,6 @@ class LongWay:
             self.supplier.frame(found, now)
         except FrameRefusedError as refused:
             self.refuse_frame(header.stream, refused, now)
-
-    def take_put(self, inbox: Inbox, message: Message, now: float) -> None:
-        assert len(message) <= MAX_PACKET
-        self.take(inbox, message, now)
 
     def refuse_frame(self, stream: str, refused: FrameRefusedError, now: float) -> None:
         assert refused.reason in self.supplier.rejected
@@ -150,12 +146,13 @@ class World:
                 self.way.take(self.inbox, message, time.monotonic())
         if self.doorbells.descriptor in ready:
             for inbox, packet in self.doorbells.take():
-                self.way.take_put(inbox, Message(packet), time.monotonic())
+                assert 0 < len(packet) <= MAX_PACKET
+                self.way.take(inbox, Message(packet), time.monotonic())
 
     def turn_until(self, count: int) -> None:
         """Until there are so many connections to the doorbell."""
         end = time.monotonic() + DEADLINE
-        while len(self.doorbells.by_end) != count:
+        while len(self.doorbells.by_event) != count:
             assert time.monotonic() < end, f"there are not {count} connections"
             self.turn()
 
@@ -259,7 +256,7 @@ def test_every_message_is_taken_as_the_long_way_takes_it(
         held = made.way.parcels.reader.leases_held
         assert held == made.reference.parcels.reader.leases_held <= len(made.way.supplier.streams)
         assert made.way.books() == made.reference.books()
-        assert len(made.doorbells.by_end) == int(by_doorbell), "no message ends it"
+        assert len(made.doorbells.by_event) == int(by_doorbell), "no message ends it"
 
 
 @pytest.mark.skipif(not COMPILED, reason="it is not compiled")
@@ -283,22 +280,51 @@ def test_compiled_it_does_what_is_usual_by_itself(by_doorbell: bool) -> None:
 
 @every_module
 def test_a_doorbell_that_ends_is_heard_to_the_end(module: Any) -> None:
-    """Whether something lies in it or not; and an empty message ends it."""
+    """Whether something lies in it or not; and an empty message is none."""
     with world(module, by_doorbell=True) as made:
         for seq, last in enumerate((None, b"x", b""), 1):
             assert made.knocker is not None
             made.send(head(made.writer.store(np.full(SIZE, seq, np.uint8)), seq))
             if last is not None:
                 made.knocker.put(last)
-            if last != b"":
-                made.knocker.close()
-            made.turn_until(0)
             made.knocker.close()
+            made.turn_until(0)
             made.knocker = Knocker(doorbell_path(made.inbox.endpoint))
             made.turn_until(1)
             made.knocker.enter()
         assert made.way.errors == Counter({"truncated": 1})
         assert made.way.supplier.streams["cam-1"].ledger.received == 3
+
+
+@every_module
+def test_what_is_no_put_is_passed_over_and_the_next_one_is_taken(module: Any) -> None:
+    with world(module, by_doorbell=True) as made:
+        assert made.knocker is not None
+        for seq in range(1, 4):
+            made.send(head(made.writer.store(np.full(SIZE, seq, np.uint8)), seq))
+            before, beside = made.way.seen, encode_put(made.knocker.number + 1, b"x" * 100)
+            too_long = encode_put(made.knocker.number + 1, b"x" * (MAX_PACKET + 1))
+            flipped = (beside[:at] + bytes([beside[at] ^ 1]) + beside[at + 1 :] for at in range(0, len(beside), 5))
+            for content in (b"", NOTHING, encode_put(made.knocker.number, b"again"), too_long, *flipped):
+                made.knocker.write(content)
+                assert readable(made.doorbells)
+                while readable(made.doorbells):
+                    made.express.wait(time.monotonic() + SHORTLY)
+                    assert list(made.doorbells.take()) == []
+            assert made.way.seen == before
+        assert made.way.books() == made.reference.books()
+        assert len(made.doorbells.by_event) == 1
+
+
+@every_module
+def test_of_a_put_that_is_replaced_the_newest_is_taken(module: Any) -> None:
+    with world(module, by_doorbell=True) as made:
+        assert made.knocker is not None
+        made.send(head(made.writer.store(np.full(SIZE, 1, np.uint8)), 1))
+        for seq in range(2, 1000):
+            made.knocker.put(head(None, seq, inline="off"))
+        made.send(head(made.writer.store(np.full(SIZE, 1, np.uint8)), 1000))
+        assert made.way.supplier.streams["cam-1"].ledger.received == 2
 
 
 @every_module

@@ -2,10 +2,10 @@
 other ways."""
 
 import array
+import os
 import select
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +15,7 @@ from supplierd_client import Publisher
 
 from supplierd.transport.doorbells import Doorbells
 from supplierd.wire import frame as wire
-from supplierd.wire.doorbell import GREETING, doorbell_path
+from supplierd.wire.doorbell import GREETING, doorbell_path, encode_put
 from tests.support.bells import connections
 from tests.support.daemon import Daemon
 from tests.support.waiting import DEADLINE
@@ -48,26 +48,37 @@ class Knocker:
 
     Attributes:
         line: the connection.
-        taking, giving: the ends that came with the greeting.
+        file, event: the descriptors that came with the greeting; -1 without.
+        number: of its last put.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._stack = ExitStack()
-        self.line = self._own(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        self.line.settimeout(DEADLINE)
-        self.line.connect(str(path))
+        self.file = self.event = -1
+        self.number = 0
+        self.line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self.line.settimeout(DEADLINE)
+            self.line.connect(str(path))
+        except OSError:
+            self.line.close()
+            raise
 
     def enter(self) -> Self:
         """Be greeted."""
         greeting, descriptors, _, _ = socket.recv_fds(self.line, 100, 4)
         assert greeting == GREETING, "it was refused"
-        self.taking, self.giving = (self._own(socket.socket(fileno=descriptor)) for descriptor in descriptors)
-        self.giving.setblocking(False)
+        self.file, self.event = descriptors
         return self
 
     def put(self, message: bytes) -> None:
-        """Put a message, beside those that have not been taken."""
-        assert self.giving.send(message) == len(message)
+        """Put a message in the place of the one before."""
+        self.number += 1
+        self.write(encode_put(self.number, message))
+
+    def write(self, content: bytes) -> None:
+        """Have this in the file, whatever it is, and tell of it."""
+        os.pwrite(self.file, content, 0)
+        os.eventfd_write(self.event, 1)
 
     def refused(self) -> bool:
         """Whether the daemon ends the connection; waits for it."""
@@ -78,12 +89,17 @@ class Knocker:
             pass
         return True
 
-    def close(self) -> None:
-        self._stack.close()
+    def leave(self, name: str) -> None:
+        """Close one of the three: `line`, `file` or `event`."""
+        if name == "line":
+            self.line.close()
+        elif getattr(self, name) >= 0:
+            os.close(getattr(self, name))
+            setattr(self, name, -1)
 
-    def _own(self, one: socket.socket) -> socket.socket:
-        self._stack.callback(one.close)
-        return one
+    def close(self) -> None:
+        for name in ("line", "file", "event"):
+            self.leave(name)
 
     def __enter__(self) -> Self:
         return self

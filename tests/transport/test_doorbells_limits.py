@@ -1,10 +1,12 @@
 """The doorbells where something is short: places, descriptors, room for a path; and the files that they leave."""
 
+import fcntl
 import os
 import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,11 +51,11 @@ def test_all_that_may_be_there_are_heard(doorbells: Doorbells, enter: Enter) -> 
     assert sorted(map(int, taken(doorbells))) == list(range(MOST))
 
 
-@pytest.mark.parametrize("what", ["socketpair", "register", "send_fds"])
+@pytest.mark.parametrize("what", ["memfd_create", "ftruncate", "fcntl", "eventfd", "register", "again", "send_fds"])
 def test_who_cannot_be_let_in_is_refused(
     doorbells: Doorbells, enter: Enter, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """The kernel has no room for one more, be it of descriptors or of what it watches."""
+    """The kernel has no room for one more, be it of descriptors or of what it watches, for the eventfd or the line."""
 
     def fail(*_: object) -> None:
         raise OSError(24, "too many")
@@ -61,15 +63,20 @@ def test_who_cannot_be_let_in_is_refused(
     calm, before = enter(), open_files()
     late = enter(greeted=False)
     with monkeypatch.context() as patch:
-        if what == "register":
+        if what in ("register", "again"):
             real = doorbells._epoll
+            registers: Iterator[Callable[..., None]] = iter([real.register, fail] if what == "again" else [fail])
 
             class Full:
-                poll, unregister, modify, register = real.poll, real.unregister, real.modify, staticmethod(fail)
+                poll, unregister, modify = real.poll, real.unregister, real.modify
+
+                def register(self, *arguments: int) -> None:
+                    next(registers)(*arguments)
 
             patch.setattr(doorbells, "_epoll", Full())
         else:
-            patch.setattr(socket, what, fail)
+            (owner,) = (one for one in (os, fcntl, socket) if hasattr(one, what))
+            patch.setattr(owner, what, fail)
         assert taken(doorbells) == []
     assert late.refused()
     late.close()
@@ -84,6 +91,7 @@ OUT_OF_DESCRIPTORS = """
 import os, resource, select, socket, sys, types
 sys.path[:0] = sys.argv[2:]
 from supplierd.transport.doorbells import Doorbells
+from supplierd.wire.doorbell import encode_put
 from tests.support.doorbells import Knocker
 
 doorbells = Doorbells([types.SimpleNamespace(endpoint="ipc://" + sys.argv[1])])
@@ -103,7 +111,7 @@ def taken():
     return [message for _, message in doorbells.take()]
 
 
-for left, newcomer in zip((1, 2, 0), newcomers):  # of the three that each takes for a moment
+for left, newcomer in zip((1, 2, 0), newcomers):  # of the three that each takes
     resource.setrlimit(resource.RLIMIT_NOFILE, (free + left, limits[1]))
     newcomer.connect(sys.argv[1] + ".bell")
     for _ in range(2):
@@ -114,8 +122,9 @@ for left, newcomer in zip((1, 2, 0), newcomers):  # of the three that each takes
     assert not left or newcomer.recv(1) == b""
 resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 assert taken() == [b"known"]
-greeting, ends, _, _ = socket.recv_fds(newcomers[-1], 100, 2)
-os.write(ends[1], b"new")
+greeting, (file, told), _, _ = socket.recv_fds(newcomers[-1], 100, 2)
+os.pwrite(file, encode_put(1, b"new"), 0)
+os.eventfd_write(told, 1)
 assert sorted([*taken(), *taken()]) == [b"known", b"known", b"new"]
 doorbells.close()
 print("well")

@@ -76,11 +76,16 @@ class Doorbell:
     def yield_to(self, now: float) -> None:
         """A message goes over ZeroMQ: an older one must not arrive after it, and newer ones not before it."""
         self._not_before = now + NOT_OVERTAKEN
-        if self._event >= 0:
+        if self._event < 0:
+            return
+        if not self._look.poll(0):
             try:
                 os.pwrite(self._file, NOTHING, 0)
             except OSError:
-                self._give_up(now)
+                pass
+            else:
+                return
+        self._give_up(now)  # as in `put`
 
     def close(self) -> None:
         """Disconnect. What was put, the daemon still takes."""
