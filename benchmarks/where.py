@@ -51,7 +51,7 @@ PUBLISHER: Final[dict[str, tuple[Any, str]]] = {
     "· doorbell": (supplierd_client.doorbell.Doorbell, "put"),
 }
 DAEMON: Final[dict[str, tuple[Any, str]]] = {
-    "a frame": (supplierd.daemon.distribution.Distribution, "take_put"),
+    "a frame": (supplierd.daemon.distribution.Distribution, "take"),
     "· decode": (supplierd.wire.frame.Decoder, "decode"),
     "· lease": (supplierd.daemon.parcels.Parcels, "make"),
     "· decide, for all workers": (supplierd.core.supplier.Supplier, "frame"),
