@@ -6,14 +6,13 @@ line here gives it up, and a finaliser that runs between two lines of Python fin
 """
 
 cimport cython
-from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
-)
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.errno cimport EACCES, EAGAIN, errno
 from libc.stdint cimport uint64_t
 from posix.unistd cimport pread
 
+from supplierd.arena.bytes_view cimport show_bytes
 from supplierd.arena.slot_lock cimport F_RDLCK, F_UNLCK, lock_slot
 
 import numpy as np
@@ -25,7 +24,6 @@ cdef extern from "Python.h":
 
 cdef object _ndarray = np.ndarray, _dtype = np.dtype
 cdef uint64_t _TABLE_OFFSET = TABLE_OFFSET
-cdef char* _BYTES = "B"  # as the struct module names them
 
 
 cdef class Tally:
@@ -188,12 +186,8 @@ cdef class Hold:
             raise BufferError("this hold shows nothing")
         if flags & PyBUF_WRITABLE:
             raise BufferError("a frame is read-only")
-        view.obj, view.buf, view.len = self, self._start, self._size
-        view.readonly, view.itemsize, view.ndim = True, 1, 1
-        view.format = _BYTES if flags & PyBUF_FORMAT else NULL
-        view.shape = &self._size if flags & PyBUF_ND else NULL
-        view.strides = &view.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
-        view.suboffsets, view.internal = NULL, NULL
+        view.obj = self
+        show_bytes(view, self._start, &self._size, True, flags)
 
     def __dealloc__(self):
         if self._slots is not None:

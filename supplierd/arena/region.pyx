@@ -2,14 +2,13 @@
 """region.py in C: see there. (docs/adr/0018-compiled-publisher.md)"""
 
 cimport cython
-from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
-)
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+
+from supplierd.arena.bytes_view cimport show_bytes
 
 import numpy as np
 
 cdef object _ndarray = np.ndarray, _dtype = np.dtype
-cdef char* _BYTES = "B"  # as the struct module names them
 
 
 @cython.no_gc  # what it refers to never refers to it, and it must find that when it ends
@@ -46,12 +45,8 @@ cdef class Region:
         return array
 
     def __getbuffer__(self, Py_buffer* view, int flags):
-        view.obj, view.buf, view.len = self, self._start, self._size
-        view.readonly, view.itemsize, view.ndim = False, 1, 1
-        view.format = _BYTES if flags & PyBUF_FORMAT else NULL
-        view.shape = &self._size if flags & PyBUF_ND else NULL
-        view.strides = &view.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
-        view.suboffsets, view.internal = NULL, NULL
+        view.obj = self
+        show_bytes(view, self._start, &self._size, False, flags)
 
     def __dealloc__(self):
         if self._mapping.buf is not NULL:

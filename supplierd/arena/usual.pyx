@@ -27,7 +27,6 @@ cdef struct _Memory:
     char* start
     uint64_t* generation
     uint64_t offset  # of the slot, from the start
-    uint64_t slot_size
 
 
 cdef void _map_slot(object arena, Py_ssize_t slot, Py_buffer* view, _Memory* memory) except *:
@@ -36,8 +35,7 @@ cdef void _map_slot(object arena, Py_ssize_t slot, Py_buffer* view, _Memory* mem
     PyObject_GetBuffer(arena.mapping.buffer, view, PyBUF_WRITABLE)
     memory.start = <char*>view.buf
     memory.generation = <uint64_t*>(memory.start + _TABLE_OFFSET) + slot
-    memory.slot_size = header.slot_size
-    memory.offset = <uint64_t>header.slots_offset + <uint64_t>slot * memory.slot_size
+    memory.offset = <uint64_t>header.slots_offset + <uint64_t>slot * <uint64_t>header.slot_size
 
 
 def store(writer, array):

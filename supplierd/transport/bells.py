@@ -25,6 +25,24 @@ EVENTS_AT_ONCE: Final = 64
 _NEVER_WAIT: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
+def listen_for_packets(path: Path, backlog: int) -> socket.socket:
+    """A Unix socket of packets that listens at `path`, and never waits. What a killed daemon left there is removed.
+
+    Raises:
+        OSError: the path cannot be bound.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        listener.setblocking(False)
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 class Bell:
     """One connection.
 
@@ -96,12 +114,8 @@ class Bells:
         self._most = most
         self.connections: dict[int, Bell] = {}
         self._strangers = 0
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener = listen_for_packets(path, BACKLOG)
         try:
-            self._listener.setblocking(False)
-            path.unlink(missing_ok=True)
-            self._listener.bind(str(path))
-            self._listener.listen(BACKLOG)
             self._epoll = select.epoll()
         except OSError:
             self._listener.close()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from supplierd.transport.bells import listen_for_packets
 from supplierd.transport.inbox import Inbox
 from supplierd.wire.doorbell import GREETING, SIZE, decode_put, doorbell_path
 
@@ -128,12 +129,8 @@ class Doorbells:
             listener.path.unlink(missing_ok=True)
 
     def _listen(self, inbox: Inbox, path: Path) -> None:
-        listener = _Listener(inbox, path, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        listener = _Listener(inbox, path, listen_for_packets(path, BACKLOG))
         try:
-            listener.socket.setblocking(False)
-            path.unlink(missing_ok=True)
-            listener.socket.bind(str(path))
-            listener.socket.listen(BACKLOG)
             self._epoll.register(listener.socket, select.EPOLLIN)
         except OSError:
             listener.socket.close()

@@ -33,7 +33,6 @@ cdef packed struct FramePrefix:
 
 cdef enum:
     MAX_PACKET = 4096
-    MAX_PUT = 4112
 
 cdef packed struct DemandPacket:
     uint8_t kind
