@@ -9,7 +9,6 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -133,6 +132,7 @@ def test_however_many_keys_are_pressed_the_daemon_is_asked_once_a_second(
     typist: Start, endpoint: str, false_daemon: Callable[[Snapshot], FalseDaemon]
 ) -> None:
     asked = false_daemon(snapshot(worker("w", mailbox()))).asked
+    began = time.monotonic()
     top = typist("--control", endpoint)
     top.wait_for(" w ")
 
@@ -142,7 +142,8 @@ def test_however_many_keys_are_pressed_the_daemon_is_asked_once_a_second(
         return len(asked) >= 4
 
     wait_for(typed_on, "four questions")
-    assert all(later - earlier > 0.9 for earlier, later in pairwise(asked))
+    # Each may arrive late, so that the next one seems early; but none is asked before its second.
+    assert all(at - began >= 0.99 * number for number, at in enumerate(asked))
 
 
 def test_64_workers_on_two_streams_each_follow_the_keys(
