@@ -20,13 +20,13 @@ from supplierd.transport.libzmq cimport (
     find_libzmq, libzmq_close, libzmq_data, libzmq_getsockopt, libzmq_init, libzmq_more, libzmq_receive, libzmq_size,
     zmq_message,
 )
+from supplierd.wire.crc32 cimport crc32
 from supplierd.wire.packets cimport (
     MAX_PACKET, MSG_DONTWAIT, MSG_NOSIGNAL, DemandPacket, FramePacket, PutFile, PyErr_CheckSignals, poll, pollfd, recv,
     send,
 )
 
 import time
-from zlib import crc32 as _crc32
 
 import zmq
 from zmq.backend.cython import _zmq
@@ -342,7 +342,7 @@ cdef class Express:
             size = pread(doorbell.file, &put, sizeof(put), 0) - prefix
             if size <= 0 or not 0 < put.length <= <size_t>size:
                 continue  # it was taken back
-            if <uint32_t>_crc32((<char*>&put)[sizeof(put.checksum) : prefix + put.length]) != put.checksum:
+            if crc32(<uint8_t*>&put + sizeof(put.checksum), prefix - sizeof(put.checksum) + put.length) != put.checksum:
                 continue  # it is just being replaced, of which we are told
             if doorbell.number == put.number:
                 continue

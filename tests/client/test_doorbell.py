@@ -76,8 +76,8 @@ def connect(side: Side, doorbell: Doorbell, now: float = 0.0) -> None:
 
 def descriptors(doorbell: Doorbell) -> list[int]:
     """Of the line, the file and the eventfd."""
-    line = -1 if doorbell._line is None else doorbell._line.fileno()
-    return [descriptor for descriptor in (line, doorbell._file, doorbell._event) if descriptor >= 0]
+    line = [] if doorbell._line is None else [doorbell._line.fileno()]
+    return [*line, *doorbell._ends]
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from array import array
 from typing import Final
 
 from supplierd.wire.bell import MAX_PACKET
-from supplierd.wire.doorbell import GREETING, NOTHING, doorbell_path, encode_put
+from supplierd.wire.doorbell import GREETING, doorbell_path
+from supplierd_client.putter import Putter
 
 RETRY_AFTER: Final = 1.0
 """Seconds between two attempts to reach a daemon's doorbell."""
@@ -30,10 +31,9 @@ class Doorbell:
 
     def __init__(self, endpoint: str) -> None:
         self._path = doorbell_path(endpoint)
-        self._look = select.poll()  # tells of the daemon's end
         self._line: socket.socket | None = None
-        self._file = self._event = -1
-        self._number = 0
+        self._ends: tuple[int, ...] = ()  # descriptors of the daemon's
+        self._putter: Putter | None = None
         self._retry_at = self._not_before = float("-inf")
         _OPEN.add(self)
 
@@ -43,7 +43,9 @@ class Doorbell:
         if self._line is None and (not self._path or now < self._retry_at or not self._connect(now)):
             return False
         assert self._line is not None
-        if not self._look.poll(seconds * 1e3):
+        greeted = select.poll()
+        greeted.register(self._line, select.POLLIN)
+        if not greeted.poll(seconds * 1e3):
             return False
         greeting, descriptors = _receive(self._line)
         if greeting != GREETING or len(descriptors) != 2:
@@ -51,7 +53,8 @@ class Doorbell:
                 os.close(descriptor)
             self._give_up(now)
             return False
-        self._file, self._event = descriptors
+        self._ends = tuple(descriptors)
+        self._putter = Putter(self._line.fileno(), *descriptors)
         return True
 
     def put(self, message: bytes, now: float) -> bool:
@@ -59,33 +62,19 @@ class Doorbell:
         if len(message) > MAX_PACKET:
             self.yield_to(now)
             return False
-        if (self._event < 0 and not self.open(0.0, now)) or now < self._not_before:
+        if (self._putter is None and not self.open(0.0, now)) or now < self._not_before:
             return False
-        self._number += 1
-        if not self._look.poll(0):
-            try:
-                os.pwrite(self._file, encode_put(self._number, message), 0)
-                os.eventfd_write(self._event, 1)
-            except OSError:
-                pass
-            else:
-                return True
-        self._give_up(now)  # the daemon is gone, or gave what is none
+        assert self._putter is not None
+        if self._putter.put(message):
+            return True
+        self._give_up(now)
         return False
 
     def yield_to(self, now: float) -> None:
         """A message goes over ZeroMQ: an older one must not arrive after it, and newer ones not before it."""
         self._not_before = now + NOT_OVERTAKEN
-        if self._event < 0:
-            return
-        if not self._look.poll(0):
-            try:
-                os.pwrite(self._file, NOTHING, 0)
-            except OSError:
-                pass
-            else:
-                return
-        self._give_up(now)  # as in `put`
+        if self._putter is not None and not self._putter.take_back():
+            self._give_up(now)
 
     def close(self) -> None:
         """Disconnect. What was put, the daemon still takes."""
@@ -105,17 +94,15 @@ class Doorbell:
             line.close()
             return False
         self._line = line
-        self._look.register(line, select.POLLIN)
         return True
 
     def _give_up(self, now: float) -> None:
         """Disconnect, until the next attempt."""
         self._retry_at = now + RETRY_AFTER
-        self._look = select.poll()
-        for descriptor in (self._file, self._event):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._file = self._event = -1
+        self._putter = None
+        for descriptor in self._ends:
+            os.close(descriptor)
+        self._ends = ()
         if self._line is not None:
             self._line.close()
             self._line = None
