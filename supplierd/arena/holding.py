@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import Root
 from .layout import TABLE_OFFSET, Header, Place
 from .locks import LockFile
-from .memory import Mapping, Root
+from .memory import Mapping
 
 _NDARRAY = np.ndarray
 

@@ -15,15 +15,21 @@ from posix.unistd cimport pread
 from supplierd.arena.bytes_view cimport show_bytes
 from supplierd.arena.slot_lock cimport F_RDLCK, F_UNLCK, lock_slot
 
-import numpy as np
-
 from .layout import TABLE_OFFSET
 
 cdef extern from "Python.h":
     object PyErr_SetFromErrno(object)
 
-cdef object _ndarray = np.ndarray, _dtype = np.dtype
 cdef uint64_t _TABLE_OFFSET = TABLE_OFFSET
+cdef object _ndarray = None, _dtype = None
+
+
+cdef int _know_numpy() except -1:
+    """Not before there is to be an array: the daemon makes none, and is a third smaller without."""
+    global _ndarray, _dtype
+    from numpy import dtype, ndarray
+    _ndarray, _dtype = ndarray, dtype
+    return 0
 
 
 cdef class Tally:
@@ -124,6 +130,8 @@ cdef class Slots:
         hold._slot, hold._size = slot, size  # it shows the memory, and ends nothing before it has its slots
         if self._memory.buf is NULL or size > self._shown[slot]:
             raise ValueError("the slot is not in memory")
+        if _ndarray is None:
+            _know_numpy()
         hold._start = <char*>self._memory.buf + self._first + slot * self._stride
         if _dtype(dtype).hasobject:
             raise TypeError(f"an array of {dtype} holds Python objects: expected numbers")

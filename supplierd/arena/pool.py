@@ -105,7 +105,7 @@ class Arena:
             self.views.clear()
         view = self.views.get(slot)
         if view is None:
-            view = self.mapping.array(self.header.offset(slot), array.shape, array.dtype)
+            view = np.ndarray(array.shape, array.dtype, self.mapping.buffer, self.header.offset(slot))
             self.views[slot] = view
         view[...] = array
 

@@ -15,16 +15,17 @@ import threading
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from .errors import ArenaClosedError, StaleDescriptorError, unavailable
 from .holding import Hold, Slots, Tally
 from .layout import Descriptor, Header, Place, bad_descriptor, open_arena, stream_of
 from .locks import LockFile
-from .memory import UINT8, Mapping, rooted
+from .memory import Mapping
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _GENERATIONS = 1 << 64
 
@@ -89,6 +90,8 @@ class Lease:
 
         Raises ArenaUnavailableError if they cannot be mapped, ArenaClosedError after `release` or a fork.
         """
+        from .arrays import rooted  # not before there is to be an array
+
         _, _, _, offset, size = self._place
         hold = self._open()
         return rooted(hold, self._arena.map(self._place), offset, size)
@@ -170,6 +173,8 @@ class ArenaReader:
 
         Raises as `lease` does, and ArenaUnavailableError if the frame cannot be mapped.
         """
+        from .arrays import UINT8
+
         return self.array(descriptor, UINT8, (descriptor.size,))
 
     def array(self, place: Place, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .memory import Mapping, rooted
+from .arrays import rooted
+from .memory import Mapping
 
 
 class Region:

@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import usual
+from .arrays import UINT8, copy, plain_array
 from .errors import ArenaClosedError, ArenaUnavailableError, Reason, unavailable
 from .layout import MAX_FRAME, MAX_SLOTS, MIN_SLOTS, Descriptor, Header, new_name
 from .locks import LockFile
-from .memory import UINT8, copy, plain_array
 from .pool import Arena
 from .region import Region
 

@@ -7,12 +7,14 @@ says nothing must not keep others out.
 import base64
 import binascii
 import hmac
-import ssl
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from supplierd.wire.keys import read_private
+
+if TYPE_CHECKING:
+    import ssl
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -24,7 +26,7 @@ class Protection(NamedTuple):
     tls_key: Path | None = None
     basic_auth_file: Path | None = None
 
-    def tls(self) -> ssl.SSLContext | None:
+    def tls(self) -> "ssl.SSLContext | None":
         """What TLS needs; None for plain http.
 
         Raises:
@@ -32,6 +34,8 @@ class Protection(NamedTuple):
         """
         if self.tls_certificate is None or self.tls_key is None:
             return None
+        import ssl  # five megabytes, which the daemon does without where there is no TLS
+
         read_private(self.tls_key)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
@@ -60,6 +64,8 @@ class Protection(NamedTuple):
 
 OPEN: Final = Protection()
 """None: plain http, and everybody may scrape."""
+OPTIONS: Final = ("--tls-certificate", "--tls-key", "--basic-auth-file")
+"""A Protection on a command line."""
 
 
 def _no_password() -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from supplierd.arena import ArenaClosedError, ArenaReader, ArenaWriter, Descriptor, Lease, StaleDescriptorError
+from supplierd.arena import ArenaClosedError, ArenaReader, Descriptor, Lease, StaleDescriptorError
+from supplierd.arena.writer import ArenaWriter
 
 LINE = 128  # bytes of a descriptor on a pipe: fewer than PIPE_BUF, so lines arrive whole
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from supplierd.arena import ArenaReader, ArenaWriter, Descriptor
+from supplierd.arena import ArenaReader, Descriptor
+from supplierd.arena.writer import ArenaWriter
 
 ACTORS = Path(__file__).with_name("actors.py")
 SHM = Path("/dev/shm")

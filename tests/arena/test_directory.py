@@ -8,13 +8,13 @@ import pytest
 
 from supplierd.arena import (
     ArenaUnavailableError,
-    ArenaWriter,
     Reason,
     check_directory,
     discard_directory,
     prepare_directory,
 )
 from supplierd.arena.directory import on_tmpfs
+from supplierd.arena.writer import ArenaWriter
 
 from .conftest import SHM
 

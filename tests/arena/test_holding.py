@@ -9,10 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supplierd.arena import ArenaWriter, holding
+from supplierd.arena import holding
+from supplierd.arena.arrays import UINT8
 from supplierd.arena.layout import Place, open_arena
 from supplierd.arena.locks import LockFile
-from supplierd.arena.memory import UINT8, Mapping
+from supplierd.arena.memory import Mapping
+from supplierd.arena.writer import ArenaWriter
 from tests.support.twins import both, is_compiled
 
 SLOTS = 6

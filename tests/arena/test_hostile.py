@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from supplierd.arena import (
     ArenaReader,
     ArenaUnavailableError,
-    ArenaWriter,
     Descriptor,
     Reason,
     StaleDescriptorError,
@@ -23,6 +22,7 @@ from supplierd.arena import (
 )
 from supplierd.arena.layout import TABLE_OFFSET, Header
 from supplierd.arena.locks import LockFile
+from supplierd.arena.writer import ArenaWriter
 
 NAME = "cam-1-0123456789abcdef.arena"
 FORGED = Descriptor(NAME, 0, 2, Header.plan(4, 1).offset(0), 10)

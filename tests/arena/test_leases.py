@@ -7,16 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from supplierd.arena import (
-    ArenaClosedError,
-    ArenaReader,
-    ArenaWriter,
-    Descriptor,
-    Lease,
-    StaleDescriptorError,
-    holding,
-)
+from supplierd.arena import ArenaClosedError, ArenaReader, Descriptor, Lease, StaleDescriptorError, holding
 from supplierd.arena.locks import LockFile
+from supplierd.arena.writer import ArenaWriter
 
 
 def array_of(lease: Lease) -> np.ndarray:

@@ -13,13 +13,13 @@ import pytest
 from supplierd.arena import (
     ArenaReader,
     ArenaUnavailableError,
-    ArenaWriter,
     Descriptor,
     NoFreeSlotError,
     Reason,
     StaleDescriptorError,
 )
 from supplierd.arena.errors import unavailable
+from supplierd.arena.writer import ArenaWriter
 
 Limit = Callable[[int, int], AbstractContextManager[None]]
 FRAME = 1 << 20

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from supplierd.arena import ArenaReader, ArenaWriter, Descriptor, StaleDescriptorError, inspect, remove_dead_arenas
+from supplierd.arena import ArenaReader, Descriptor, StaleDescriptorError, inspect, remove_dead_arenas
+from supplierd.arena.writer import ArenaWriter
 
 from .actors import LINE
 from .conftest import Actor, until

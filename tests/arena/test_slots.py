@@ -12,15 +12,14 @@ from supplierd.arena import (
     MAX_FRAME,
     ArenaClosedError,
     ArenaReader,
-    ArenaWriter,
     NoFreeSlotError,
     StaleDescriptorError,
     usual,
 )
 from supplierd.arena import writer as writer_module
 from supplierd.arena.locks import LockFile
-from supplierd.arena.memory import Mapping
-from supplierd.arena.writer import KEEP_WARM, LOOK_EVERY, SPARED, TRIM_EVERY
+from supplierd.arena.pool import Arena
+from supplierd.arena.writer import KEEP_WARM, LOOK_EVERY, SPARED, TRIM_EVERY, ArenaWriter
 from tests.support.twins import in_python
 
 FRAME = 1 << 20
@@ -252,7 +251,7 @@ def test_a_slot_that_cannot_be_filled_comes_back(writer: ArenaWriter, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Mapping, "array", interrupted)
+        patched.setattr(Arena, "fill", interrupted)
         with pytest.raises(KeyboardInterrupt):
             writer.store(array)
     assert writer.stats().writing == 0

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supplierd.arena import ArenaReader, ArenaWriter, Descriptor, NoFreeSlotError, StaleDescriptorError, usual
+from supplierd.arena import ArenaReader, Descriptor, NoFreeSlotError, StaleDescriptorError, usual
 from supplierd.arena import writer as writer_module
+from supplierd.arena.writer import ArenaWriter
 from tests.support.twins import in_python, is_compiled
 
 SLOTS = 6

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from supplierd_client import Publisher, Worker
 
-from supplierd.daemon import exporter
-from supplierd.daemon.exporter import application
+from supplierd.daemon import metrics_server
+from supplierd.daemon.metrics_server import application
 from supplierd.transport.monitor import NoAnswerError
 from tests.support.daemon import Daemon, alive, children, exchange, free_port
 from tests.support.peers import Background
@@ -138,8 +138,8 @@ def test_clients_that_misbehave_neither_stall_others_nor_fill_the_log(daemon: Da
 def test_a_client_that_says_nothing_is_dropped_without_a_word(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(exporter._Handler, "timeout", 0.1)
-    server = exporter._Server(socket.create_server(("127.0.0.1", 0)))
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 0.1)
+    server = metrics_server._Server(socket.create_server(("127.0.0.1", 0)))
     server.set_app(application(render_little))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as silent:

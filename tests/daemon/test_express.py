@@ -17,8 +17,9 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supplierd.arena import ArenaWriter, arena_directory
+from supplierd.arena import arena_directory
 from supplierd.arena.layout import TABLE_OFFSET
+from supplierd.arena.writer import ArenaWriter
 from supplierd.core.service import Settings
 from supplierd.core.stream import Frame
 from supplierd.core.supplier import FrameRefusedError, Supplier

@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from supplierd.arena import ArenaReader, ArenaWriter, Descriptor, NoFreeSlotError, StaleDescriptorError, inspect
+from supplierd.arena import ArenaReader, Descriptor, NoFreeSlotError, StaleDescriptorError, inspect
+from supplierd.arena.writer import ArenaWriter
 
 F_OFD_SETLK: Final = 37
 FLOCK: Final = struct.Struct("@hhqqi0q")

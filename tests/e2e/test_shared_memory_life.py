@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from supplierd_client import Publisher, Worker
 
-from supplierd.arena import ArenaWriter, arena_directory
+from supplierd.arena import arena_directory
+from supplierd.arena.writer import ArenaWriter
 from tests.e2e.lane import LaneActor, arenas, exchange, inline, publish, read
 from tests.e2e.lane_parts import SIZE, is_whole, mapped_arenas, place
 from tests.support.daemon import Daemon, assert_adds_up

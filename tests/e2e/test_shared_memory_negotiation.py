@@ -9,7 +9,8 @@ import pytest
 import zmq
 from supplierd_client import Publisher, Worker
 
-from supplierd.arena import ArenaWriter, Descriptor, arena_directory
+from supplierd.arena import Descriptor, arena_directory
+from supplierd.arena.writer import ArenaWriter
 from supplierd.wire import control
 from supplierd.wire.frame import ArenaRef
 from tests.e2e.lane import LaneActor, arenas, exchange, inline, publish, read

@@ -16,14 +16,13 @@ import numpy.typing as npt
 
 from supplierd.arena import (
     ArenaUnavailableError,
-    ArenaWriter,
     Descriptor,
     NoFreeSlotError,
     Reason,
-    Slot,
     arena_directory,
     check_directory,
 )
+from supplierd.arena.writer import ArenaWriter, Slot
 from supplierd_client.errors import LoanError
 from supplierd_client.sockets import local_directory
 

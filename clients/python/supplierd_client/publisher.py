@@ -18,7 +18,7 @@ import numpy.typing as npt
 import zmq
 from numpy import ndarray
 
-from supplierd.arena import DEFAULT_SLOTS
+from supplierd.arena.writer import DEFAULT_SLOTS
 from supplierd.wire import frame as wire
 from supplierd.wire.encoder import Encoder
 from supplierd.wire.endpoints import machine_boot_id
