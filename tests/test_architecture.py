@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import hatch_build
 from supplierd.arena import holding
+from tests.support.twins import is_compiled
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for name in ("supplierd", "clients", "tests") for path in (ROOT / name).rglob("*.py"))
@@ -43,7 +43,7 @@ def test_importing_the_client_loads_nothing_of_the_daemon() -> None:
 def test_the_daemon_loads_nothing_that_it_does_not_need() -> None:
     """They would be half of its memory, and of the time that its start takes."""
     heavy = {"asyncio", "http", "ssl", "prometheus_client", "rich"}
-    if holding.__file__.endswith(hatch_build.SUFFIX):  # in Python it needs NumPy
+    if is_compiled(holding):  # in Python it needs NumPy
         heavy.add("numpy")
     assert not heavy & loaded_by("supplierd.cli, supplierd.daemon.serve")
 

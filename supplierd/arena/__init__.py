@@ -5,7 +5,7 @@ an `ArenaReader` turns that into a `Lease`: read-only views of a frame, which no
 Leases are OFD locks, which the kernel drops with the process: nothing leaks, whoever dies. A leaf package.
 
 Here is what it takes to read and to look; who writes imports `supplierd.arena.writer`, and NumPy with it, which the
-daemon does without: a third of its start, and of its memory.
+daemon does without where `holding` is compiled: a third of its start, and of its memory.
 """
 
 from .directory import ArenaDirectory, arena_directory, check_directory, discard_directory, prepare_directory

@@ -69,6 +69,7 @@ cdef class Slots:
         """The first bytes of a slot are in memory: they may be handed out."""
         self._check(slot)
         if self.mapping is None:
+            _know_numpy()  # here, where nothing is held by it: an import may fail, or let others run
             PyObject_GetBuffer(mapping.buffer, &self._memory, PyBUF_SIMPLE)
             self._generations = <const uint64_t*>(<char*>self._memory.buf + _TABLE_OFFSET)
             self.mapping = mapping
@@ -97,7 +98,7 @@ cdef class Slots:
         self._check(slot)
         try:
             return self._array(slot, size, dtype, shape)
-        except (ValueError, TypeError):
+        except BaseException:
             self._drop(slot)
             raise
 
@@ -130,8 +131,6 @@ cdef class Slots:
         hold._slot, hold._size = slot, size  # it shows the memory, and ends nothing before it has its slots
         if self._memory.buf is NULL or size > self._shown[slot]:
             raise ValueError("the slot is not in memory")
-        if _ndarray is None:
-            _know_numpy()
         hold._start = <char*>self._memory.buf + self._first + slot * self._stride
         if _dtype(dtype).hasobject:
             raise TypeError(f"an array of {dtype} holds Python objects: expected numbers")

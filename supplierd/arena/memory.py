@@ -1,4 +1,4 @@
-"""Mapped memory; arrays.py makes arrays of it."""
+"""Mapped memory."""
 
 from __future__ import annotations
 

@@ -4,5 +4,5 @@ serve         start, loop, stop
 distribution  the loop's work: frames in, frames out, time
 dialogue      what workers and monitors say, and what they are told
 sessions      which link and which peer belong to which worker
-exporter      the Prometheus endpoint, in a process of its own
+exporter      the process of the Prometheus endpoint, which is metrics_server
 """

@@ -342,10 +342,10 @@ cdef class Express:
             size = pread(doorbell.file, &put, sizeof(put), 0) - prefix
             if size <= 0 or not 0 < put.length <= <size_t>size:
                 continue  # it was taken back
-            if crc32(<uint8_t*>&put + sizeof(put.checksum), prefix - sizeof(put.checksum) + put.length) != put.checksum:
-                continue  # it is just being replaced, of which we are told
             if doorbell.number == put.number:
                 continue
+            if crc32(<uint8_t*>&put + sizeof(put.checksum), prefix - sizeof(put.checksum) + put.length) != put.checksum:
+                continue  # it is just being replaced, of which we are told
             doorbell.number = put.number
             now, message = monotonic(), (<char*>put.message)[:put.length]
             if not self._accept(message, now):

@@ -1,6 +1,6 @@
 """The process that serves /metrics; exporter.py starts it.
 
-It has what the daemon does without: an HTTP server, TLS, and the Prometheus client.
+It has what the daemon does without: an HTTP server, the Prometheus client, and TLS, where that only looks at the files.
 """
 
 import argparse

@@ -22,11 +22,16 @@ HANDSHAKE: Final = 2.0
 BACKLOG: Final = 1024
 EVENTS_AT_ONCE: Final = 64
 """Packets that one turn hears: they take at most two or three milliseconds, and frames wait meanwhile."""
+_SO_PASSRIGHTS: Final = 83
+"""Linux 6.16; the socket module has no name for it."""
 _NEVER_WAIT: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
 def listen_for_packets(path: Path, backlog: int) -> socket.socket:
     """A Unix socket of packets that listens at `path`, and never waits. What a killed daemon left there is removed.
+
+    Its connections take no descriptors, where the kernel can refuse them: to drop one that a peer sent may take long,
+    as with the last of a TCP connection that lingers.
 
     Raises:
         OSError: the path cannot be bound.
@@ -34,6 +39,8 @@ def listen_for_packets(path: Path, backlog: int) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         listener.setblocking(False)
+        with suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
         path.unlink(missing_ok=True)
         listener.bind(str(path))
         listener.listen(backlog)

@@ -4,6 +4,7 @@ import gc
 import time
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ from supplierd.arena import (
     ArenaReader,
     NoFreeSlotError,
     StaleDescriptorError,
+    pool,
     usual,
 )
 from supplierd.arena import writer as writer_module
 from supplierd.arena.locks import LockFile
-from supplierd.arena.pool import Arena
 from supplierd.arena.writer import KEEP_WARM, LOOK_EVERY, SPARED, TRIM_EVERY, ArenaWriter
 from tests.support.twins import in_python
 
@@ -251,7 +252,7 @@ def test_a_slot_that_cannot_be_filled_comes_back(writer: ArenaWriter, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Arena, "fill", interrupted)
+        patched.setattr(pool, "np", SimpleNamespace(ndarray=interrupted))
         with pytest.raises(KeyboardInterrupt):
             writer.store(array)
     assert writer.stats().writing == 0

@@ -1,6 +1,7 @@
 """What writes behind a doorbell: in Python and in C the same bytes, and the same care for a daemon that is gone."""
 
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -66,6 +67,24 @@ def test_how_long_it_may_be(module: Any, end: End) -> None:
     with pytest.raises(ValueError, match=f"a message of {MAX_PACKET + 1} bytes: expected at most {MAX_PACKET}"):
         writes.put(longest + b"x")
     assert decode_put(end.content()) == (1, longest)
+
+
+@every_module
+def test_none_is_no_message(module: Any, end: End) -> None:
+    with pytest.raises(TypeError):
+        module.Putter(*end.given).put(None)
+    assert end.told() == 0
+
+
+@every_module
+def test_a_write_that_is_cut_short_is_none(module: Any, end: End) -> None:
+    writes, before = module.Putter(*end.given), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PUT.size, before[1]))
+    try:
+        assert not writes.put(b"12345678")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert end.told() == 0
 
 
 @every_module

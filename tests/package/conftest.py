@@ -12,6 +12,7 @@ __all__ = ["home", "wheel"]
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree, compiled where this machine can; not to run fast, which takes half the time."""
+    """The wheel of this tree, compiled where this machine can: without optimisation, in half the time. The extensions
+    beside the sources are compiled as those that users get."""
     built, _ = build_wheel(tmp_path_factory.mktemp("dist"), CFLAGS="-O0")
     return built

@@ -132,7 +132,6 @@ def test_however_many_keys_are_pressed_the_daemon_is_asked_once_a_second(
     typist: Start, endpoint: str, false_daemon: Callable[[Snapshot], FalseDaemon]
 ) -> None:
     asked = false_daemon(snapshot(worker("w", mailbox()))).asked
-    began = time.monotonic()
     top = typist("--control", endpoint)
     top.wait_for(" w ")
 
@@ -142,8 +141,8 @@ def test_however_many_keys_are_pressed_the_daemon_is_asked_once_a_second(
         return len(asked) >= 4
 
     wait_for(typed_on, "four questions")
-    # Each may arrive late, so that the next one seems early; but none is asked before its second.
-    assert all(at - began >= 0.99 * number for number, at in enumerate(asked))
+    # Each may arrive late, the first one, too, so that those after it seem early.
+    assert all(at - asked[0] >= number - 0.5 for number, at in enumerate(asked))
 
 
 def test_64_workers_on_two_streams_each_follow_the_keys(

@@ -19,6 +19,7 @@ from supplierd.transport.sockets import Message
 from supplierd.wire import frame
 from supplierd.wire.bell import MAX_PACKET, Heads, Hearer, encode_frame
 from supplierd.wire.frame import ArenaRef, Header
+from tests.support.kernel import kernel
 
 MOST = 4
 
@@ -268,6 +269,15 @@ def test_a_frame_whose_message_is_too_long_goes_another_way(bells: Bells, peers:
     assert not bell.ring(0, b"", slotted(1, metadata={"a": 1})[1])
     assert ring(bell, 2, heads)
     assert heard(peer, Hearer()) == 2
+
+
+@pytest.mark.skipif(kernel() < (6, 16), reason="this kernel has no SO_PASSRIGHTS")
+def test_descriptors_are_refused(bells: Bells, peers: Peers) -> None:
+    peer, _ = peers.enter()
+    with pytest.raises(PermissionError):
+        socket.send_fds(peer, [b"and a descriptor"], [peer.fileno()])
+    peer.send(b"none")
+    assert [packet for _, packet in bells.take(0.0)] == [b"none"]
 
 
 def test_a_packet_that_is_too_long_is_cut(bells: Bells, peers: Peers) -> None:

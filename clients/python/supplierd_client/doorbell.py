@@ -100,12 +100,12 @@ class Doorbell:
         """Disconnect, until the next attempt."""
         self._retry_at = now + RETRY_AFTER
         self._putter = None
-        for descriptor in self._ends:
-            os.close(descriptor)
-        self._ends = ()
         if self._line is not None:
             self._line.close()
             self._line = None
+        ends, self._ends = self._ends, ()  # forgotten first: after a fork, or a signal, they would be closed again
+        for descriptor in ends:
+            os.close(descriptor)
 
 
 def _receive(line: socket.socket) -> tuple[bytes, list[int]]:

@@ -36,9 +36,8 @@ class Putter:
             raise ValueError(f"a message of {len(message)} bytes: expected at most {MAX_PACKET}")
         self._number += 1
         try:
-            if self._look.poll(0):
+            if not self._write(encode_put(self._number, message)):
                 return False
-            os.pwrite(self._file, encode_put(self._number, message), 0)
             os.eventfd_write(self._event, 1)
         except OSError:
             return False
@@ -47,9 +46,9 @@ class Putter:
     def take_back(self) -> bool:
         """Leave nothing to be taken; False as `put` says it."""
         try:
-            if self._look.poll(0):
-                return False
-            os.pwrite(self._file, NOTHING, 0)
+            return self._write(NOTHING)
         except OSError:
             return False
-        return True
+
+    def _write(self, content: bytes) -> bool:
+        return not self._look.poll(0) and os.pwrite(self._file, content, 0) == len(content)

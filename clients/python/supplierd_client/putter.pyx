@@ -27,9 +27,10 @@ cdef class Putter:
     def __init__(self, int line, int file, int event):
         self._line, self._file, self._event, self._number = line, file, event, 0
 
-    cpdef bint put(self, bytes message) except -1:
+    def put(self, bytes message not None):
         """As the original."""
         cdef PutFile put
+        cdef bint is_put
         cdef Py_ssize_t length = PyBytes_GET_SIZE(message), size = sizeof(put) - sizeof(put.message) + length
         if length > <Py_ssize_t>sizeof(put.message):
             raise ValueError(f"a message of {length} bytes: expected at most {MAX_PACKET}")
@@ -38,10 +39,11 @@ cdef class Putter:
         memcpy(put.message, PyBytes_AS_STRING(message), length)
         put.checksum = crc32(<unsigned char*>&put + sizeof(put.checksum), size - sizeof(put.checksum))
         with nogil:  # the kernel may let the daemon run first
-            return (
+            is_put = (
                 self._is_there() and pwrite(self._file, &put, size, 0) == size
                 and write(self._event, &_ONCE, sizeof(_ONCE)) == sizeof(_ONCE)
             )
+        return is_put
 
     def take_back(self):
         """As the original."""
