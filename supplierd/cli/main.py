@@ -123,7 +123,11 @@ def run(config: Path | None, **overrides: str | None) -> None:
 @click.option("--explain", is_flag=True, help="List every key with its meaning, range and default.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of the configuration.")
 def check_config(config: Path | None, explain: bool, schema: bool, **overrides: str | None) -> None:
-    """Check a configuration: exit 0 and say so, or list everything that is wrong with it."""
+    """Check a configuration: exit 0 and say so, or list everything that is wrong with it.
+
+    Keys, certificates and passwords are not read: they may be the service's alone, and the daemon reads them at its
+    start.
+    """
     if explain:
         click.echo("\n".join(map(str, entries())))
     if schema:

@@ -37,15 +37,24 @@ class Protection(NamedTuple):
         import ssl  # five megabytes, which the daemon does without where there is no TLS
 
         read_private(self.tls_key)
+        try:
+            self.tls_certificate.open("rb").close()
+        except OSError as error:
+            text = f"metrics.tls_certificate {self.tls_certificate} cannot be read: {error.strerror}"
+            raise ValueError(f"{text}; name a PEM file that this user can read") from None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            context.load_cert_chain(self.tls_certificate, self.tls_key, password=_no_password)
+            context.load_cert_chain(self.tls_certificate, self.tls_key, password=self._no_password)
         except (ssl.SSLError, OSError) as error:
             raise ValueError(
                 f"{self.tls_certificate} and {self.tls_key} cannot be used for TLS: {error.strerror or error}; "
                 "metrics.tls_certificate and metrics.tls_key need PEM files that belong together"
             ) from None
         return context
+
+    def _no_password(self) -> str:
+        text = f"metrics.tls_key {self.tls_key} is encrypted, and nobody is here to give a password: use a key without"
+        raise ValueError(text)
 
     def users(self) -> Mapping[str, str] | None:
         """Passwords by user; None where everybody may scrape.
@@ -66,10 +75,6 @@ OPEN: Final = Protection()
 """None: plain http, and everybody may scrape."""
 OPTIONS: Final = ("--tls-certificate", "--tls-key", "--basic-auth-file")
 """A Protection on a command line."""
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted, and nobody is here to give a password: use a key without")
 
 
 def protected(application: Application, users: Mapping[str, str]) -> Application:

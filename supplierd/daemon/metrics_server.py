@@ -105,7 +105,8 @@ def main() -> None:
         parser.add_argument(option, type=Path)
     arguments = parser.parse_args()
     os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd signals all of a service: this part ends with the daemon
+    for number in (signal.SIGTERM, signal.SIGINT):  # systemd signals all of a service: this part ends with the daemon
+        signal.signal(number, signal.SIG_IGN)
     monitor, one_at_a_time = Monitor(arguments.control), threading.Lock()
 
     def fetch() -> Snapshot:

@@ -143,8 +143,14 @@ def test_tls_files_that_cannot_be_used_are_refused(files: Path, tmp_path: Path) 
         Protection(files / "certificate", readable).tls()
     with pytest.raises(ValueError, match="PEM files that belong together"):
         Protection(files / "users", files / "key").tls()
-    with pytest.raises(ValueError, match="cannot be used for TLS"):
+    with pytest.raises(ValueError, match=f"metrics.tls_certificate {tmp_path}/missing cannot be read: No such file"):
         Protection(tmp_path / "missing", files / "key").tls()
+    encrypted = tmp_path / "encrypted"
+    command = f"openssl pkey -in {files}/key -out {encrypted} -aes256 -passout pass:secret"
+    subprocess.run(command.split(), check=True)
+    encrypted.chmod(0o600)
+    with pytest.raises(ValueError, match=f"metrics.tls_key {encrypted} is encrypted"):
+        Protection(files / "certificate", encrypted).tls()
 
 
 def test_a_daemon_with_unusable_files_does_not_start(daemons: Callable[..., Daemon]) -> None:
