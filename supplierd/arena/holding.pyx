@@ -2,7 +2,8 @@
 """holding.py in C: see there for what each class is for. (docs/adr/0015-compiled.md)
 
 All of it runs under the interpreter's lock from end to end, which stands for the lock and the queue of the original: no
-line here gives it up, and a finaliser that runs between two lines of Python finds the counts whole.
+line here gives it up, but for an import before anything is shown, and a finaliser that runs between two lines of Python
+finds the counts whole.
 """
 
 cimport cython
@@ -21,15 +22,7 @@ cdef extern from "Python.h":
     object PyErr_SetFromErrno(object)
 
 cdef uint64_t _TABLE_OFFSET = TABLE_OFFSET
-cdef object _ndarray = None, _dtype = None
-
-
-cdef int _know_numpy() except -1:
-    """Not before there is to be an array: the daemon makes none, and is a third smaller without."""
-    global _ndarray, _dtype
-    from numpy import dtype, ndarray
-    _ndarray, _dtype = ndarray, dtype
-    return 0
+cdef object _ndarray = None, _dtype = None  # NumPy's, once something is shown
 
 
 cdef class Tally:
@@ -69,7 +62,10 @@ cdef class Slots:
         """The first bytes of a slot are in memory: they may be handed out."""
         self._check(slot)
         if self.mapping is None:
-            _know_numpy()  # here, where nothing is held by it: an import may fail, or let others run
+            # Not before there is to be an array: the daemon makes none, and is a third smaller without. And here, before
+            # anything is changed: an import may fail, or let others run.
+            global _ndarray, _dtype
+            from numpy import dtype as _dtype, ndarray as _ndarray
             PyObject_GetBuffer(mapping.buffer, &self._memory, PyBUF_SIMPLE)
             self._generations = <const uint64_t*>(<char*>self._memory.buf + _TABLE_OFFSET)
             self.mapping = mapping

@@ -8,7 +8,6 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, errno
 from libc.math cimport ceil
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-
 from posix.unistd cimport pread
 
 from supplierd.arena.monotonic cimport monotonic

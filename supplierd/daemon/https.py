@@ -34,7 +34,7 @@ class Protection(NamedTuple):
         """
         if self.tls_certificate is None or self.tls_key is None:
             return None
-        import ssl  # five megabytes, which the daemon does without where there is no TLS
+        import ssl  # two megabytes, which the daemon does without where there is no TLS
 
         read_private(self.tls_key)
         try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from supplierd.transport.control import Peer
+from supplierd.transport.packets import PacketListener
 from supplierd.transport.sockets import Message
 from supplierd.wire.bell import MAX_PACKET, Told, encode_head
 
@@ -22,32 +23,7 @@ HANDSHAKE: Final = 2.0
 BACKLOG: Final = 1024
 EVENTS_AT_ONCE: Final = 64
 """Packets that one turn hears: they take at most two or three milliseconds, and frames wait meanwhile."""
-_SO_PASSRIGHTS: Final = 83
-"""Linux 6.16; the socket module has no name for it."""
 _NEVER_WAIT: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-
-
-def listen_for_packets(path: Path, backlog: int) -> socket.socket:
-    """A Unix socket of packets that listens at `path`, and never waits. What a killed daemon left there is removed.
-
-    Its connections take no descriptors, where the kernel can refuse them: to drop one that a peer sent may take long,
-    as with the last of a TCP connection that lingers.
-
-    Raises:
-        OSError: the path cannot be bound.
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        listener.setblocking(False)
-        with suppress(OSError):
-            listener.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
-        path.unlink(missing_ok=True)
-        listener.bind(str(path))
-        listener.listen(backlog)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 class Bell:
@@ -121,18 +97,17 @@ class Bells:
         self._most = most
         self.connections: dict[int, Bell] = {}
         self._strangers = 0
-        self._listener = listen_for_packets(path, BACKLOG)
+        self._epoll = select.epoll()
         try:
-            self._epoll = select.epoll()
+            self._listener = PacketListener(path, BACKLOG, self._epoll)
         except OSError:
-            self._listener.close()
+            self._epoll.close()
             raise
-        self._epoll.register(self._listener, select.EPOLLIN)
         self.descriptor = self._epoll.fileno()
 
     def take(self, now: float) -> Iterator[tuple[Bell, bytes]]:
         """What has arrived: a packet of each connection that has one; b"" where a connection has ended."""
-        listener = self._listener.fileno()
+        listener = self._listener.descriptor
         for descriptor, _ in self._epoll.poll(0, EVENTS_AT_ONCE):
             if descriptor == listener:
                 self._accept(now)
@@ -157,7 +132,7 @@ class Bells:
 
     def sweep(self, now: float) -> None:
         """End the connections that have named no session in time. To be called a few times a second."""
-        self._epoll.modify(self._listener, select.EPOLLIN)
+        self._listener.sweep()
         for bell in list(self.connections.values()):
             if not bell.worker and now - bell.opened_at >= HANDSHAKE:
                 self.close(bell)
@@ -173,21 +148,15 @@ class Bells:
             self.close(bell)
         self._epoll.close()
         self._listener.close()
-        self.path.unlink(missing_ok=True)
 
     def _accept(self, now: float) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except BlockingIOError:
-            return
-        except OSError:  # descriptors are short: whoever knocks waits until the next sweep
-            self._epoll.modify(self._listener, 0)
+        connection = self._listener.accept()
+        if connection is None:
             return
         if len(self.connections) >= self._most:
             connection.close()
             self._strangers += 1
             return
-        connection.setblocking(False)
         try:
             self._epoll.register(connection, select.EPOLLIN)
         except OSError:  # the kernel has no more room for it

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from supplierd.transport.bells import listen_for_packets
 from supplierd.transport.inbox import Inbox
+from supplierd.transport.packets import PacketListener
 from supplierd.wire.doorbell import GREETING, SIZE, decode_put, doorbell_path
 
 MOST: Final = 32
@@ -59,13 +59,6 @@ class Doorbell:
         return message
 
 
-@dataclass(slots=True, eq=False)
-class _Listener:
-    inbox: Inbox
-    path: Path
-    socket: socket.socket
-
-
 class Doorbells:
     """The listening sockets, and all connections to them.
 
@@ -87,23 +80,24 @@ class Doorbells:
         self.descriptor = self._epoll.fileno()
         self.by_event: dict[int, Doorbell] = {}
         self._by_line: dict[int, Doorbell] = {}
-        self._listeners: dict[int, _Listener] = {}
+        self._listeners: dict[int, tuple[PacketListener, Inbox]] = {}
         self.turned_away = 0
         for inbox in inboxes:
             path = doorbell_path(inbox.endpoint)
             if path:
                 try:
-                    self._listen(inbox, Path(path))
+                    listener = PacketListener(Path(path), BACKLOG, self._epoll)
                 except OSError as error:
                     self.close()
                     raise OSError(error.errno, error.strerror, path) from None
+                self._listeners[listener.descriptor] = listener, inbox
 
     def take(self) -> Iterator[tuple[Inbox, bytes]]:
         """What has arrived: the message of each doorbell that has one."""
         gone: list[Doorbell] = []
         for descriptor, _ in self._epoll.poll(0, EVENTS_AT_ONCE):
             if descriptor in self._listeners:
-                self._accept(self._listeners[descriptor])
+                self._accept(*self._listeners[descriptor])
                 continue
             doorbell = self.by_event.get(descriptor)
             if doorbell is None:
@@ -119,36 +113,21 @@ class Doorbells:
 
     def sweep(self) -> None:
         """Let in who had to wait. To be called a few times a second."""
-        for descriptor in self._listeners:
-            self._epoll.modify(descriptor, select.EPOLLIN)
+        for listener, _ in self._listeners.values():
+            listener.sweep()
 
     def close(self) -> None:
         """End everything."""
         for doorbell in list(self.by_event.values()):
             self._end(doorbell)
         self._epoll.close()
-        for listener in self._listeners.values():
-            listener.socket.close()
-            listener.path.unlink(missing_ok=True)
+        for listener, _ in self._listeners.values():
+            listener.close()
 
-    def _listen(self, inbox: Inbox, path: Path) -> None:
-        listener = _Listener(inbox, path, listen_for_packets(path, BACKLOG))
-        try:
-            self._epoll.register(listener.socket, select.EPOLLIN)
-        except OSError:
-            listener.socket.close()
-            raise
-        self._listeners[listener.socket.fileno()] = listener
-
-    def _accept(self, listener: _Listener) -> None:
-        try:
-            line, _ = listener.socket.accept()
-        except BlockingIOError:
+    def _accept(self, listener: PacketListener, inbox: Inbox) -> None:
+        line = listener.accept()
+        if line is None:
             return
-        except OSError:  # descriptors are short: whoever knocks waits until the next sweep
-            self._epoll.modify(listener.socket, 0)
-            return
-        line.setblocking(False)
         if len(self.by_event) >= MOST:
             line.close()
             self.turned_away += 1
@@ -167,7 +146,7 @@ class Doorbells:
                 os.close(end)
             line.close()
             return
-        self.by_event[ends[1]] = self._by_line[line.fileno()] = Doorbell(listener.inbox, line, *ends)
+        self.by_event[ends[1]] = self._by_line[line.fileno()] = Doorbell(inbox, line, *ends)
 
     def _end(self, doorbell: Doorbell) -> None:
         del self.by_event[doorbell.event], self._by_line[doorbell.line.fileno()]
