@@ -175,8 +175,9 @@ def find_compiler() -> list[str]:
         raise CannotCompileError("this machine is not little-endian, and the compiled modules read packets as they are")
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         raise CannotCompileError("this Python has no global lock, which the compiled modules count under")
-    if importlib.util.find_spec("Cython") is None:
-        raise CannotCompileError("no Cython; pip install cython")
+    for module, package in (("Cython", "cython"), ("numpy", "numpy")):
+        if importlib.util.find_spec(module) is None:
+            raise CannotCompileError(f"no {module}; pip install {package}")
     wanted = [os.environ["CC"]] if os.environ.get("CC") else [str(sysconfig.get_config_var("CC")), "cc", "gcc", "clang"]
     command = next((words for words in map(shlex.split, wanted) if words and shutil.which(words[0])), None)
     if command is None:
@@ -197,9 +198,10 @@ def compile_one(module: Path, scratch: Path, compiler: list[str]) -> Path:
     code, extension = module.with_suffix(".c"), module.with_name(module.stem + SUFFIX)
     (scratch / code).parent.mkdir(parents=True, exist_ok=True)
     run(module, [sys.executable, "-m", "cython", *CYTHON, str(module), "-o", str(scratch / code)], ROOT)
-    include = f"-I{sysconfig.get_path('include')}"
+    numpy = importlib.import_module("numpy")  # to build in pure Python needs none
+    include = [f"-I{path}" for path in (sysconfig.get_path("include"), numpy.get_include())]
     given = shlex.split(f"{os.environ.get('CFLAGS', '')} {os.environ.get('LDFLAGS', '')}")
-    run(module, [*compiler, *FLAGS, include, *given, str(code), "-o", str(extension)], scratch)
+    run(module, [*compiler, *FLAGS, *include, *given, str(code), "-o", str(extension)], scratch)
     return extension
 
 

@@ -15,6 +15,7 @@ cdef class Slots:
     cdef uint64_t _first, _stride
     cdef Py_ssize_t* _holds
     cdef uint64_t* _shown
+    cdef uint64_t* _taken
     cdef Py_buffer _memory
     cdef const uint64_t* _generations
     cdef object usual(
@@ -29,5 +30,3 @@ cdef class Slots:
 cdef class Hold:
     cdef Slots _slots
     cdef Py_ssize_t _slot
-    cdef Py_ssize_t _size
-    cdef char* _start

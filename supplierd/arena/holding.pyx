@@ -7,13 +7,13 @@ finds the counts whole.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.errno cimport EACCES, EAGAIN, errno
 from libc.stdint cimport uint64_t
 from posix.unistd cimport pread
 
-from supplierd.arena.bytes_view cimport show_bytes
+from supplierd.arena.ndarray cimport array_at, load_numpy
 from supplierd.arena.slot_lock cimport F_RDLCK, F_UNLCK, lock_slot
 
 from .layout import TABLE_OFFSET
@@ -22,7 +22,6 @@ cdef extern from "Python.h":
     object PyErr_SetFromErrno(object)
 
 cdef uint64_t _TABLE_OFFSET = TABLE_OFFSET
-cdef object _ndarray = None, _dtype = None  # NumPy's, once something is shown
 
 
 cdef class Tally:
@@ -37,7 +36,8 @@ cdef class Slots:
         self._count, self._first, self._stride = header.slots, header.slots_offset, header.slot_size
         self._holds = <Py_ssize_t*>PyMem_Calloc(self._count, sizeof(Py_ssize_t))
         self._shown = <uint64_t*>PyMem_Calloc(self._count, sizeof(uint64_t))
-        if self._holds is NULL or self._shown is NULL:
+        self._taken = <uint64_t*>PyMem_Calloc(self._count, sizeof(uint64_t))  # the generations of those that are held
+        if self._holds is NULL or self._shown is NULL or self._taken is NULL:
             raise MemoryError
 
     def __init__(self, tally, locks, header):
@@ -46,6 +46,7 @@ cdef class Slots:
     def __dealloc__(self):
         PyMem_Free(self._holds)
         PyMem_Free(self._shown)
+        PyMem_Free(self._taken)
         PyBuffer_Release(&self._memory)
 
     def take(self, Py_ssize_t slot, uint64_t generation):
@@ -58,14 +59,18 @@ cdef class Slots:
         self._check(slot)
         self._drop(slot)
 
+    def held(self):
+        """The slots that are held, each with its frame's generation."""
+        return [(slot, self._taken[slot]) for slot in range(self._count) if self._holds[slot]]
+
+    def settle_anew(self):
+        """In a forked child: there is nothing to settle here."""
+
     def show(self, mapping, Py_ssize_t slot, uint64_t size):
         """The first bytes of a slot are in memory: they may be handed out."""
         self._check(slot)
         if self.mapping is None:
-            # Not before there is to be an array: the daemon makes none, and is a third smaller without. And here, before
-            # anything is changed: an import may fail, or let others run.
-            global _ndarray, _dtype
-            from numpy import dtype as _dtype, ndarray as _ndarray
+            load_numpy()  # here, before anything is changed
             PyObject_GetBuffer(mapping.buffer, &self._memory, PyBUF_SIMPLE)
             self._generations = <const uint64_t*>(<char*>self._memory.buf + _TABLE_OFFSET)
             self.mapping = mapping
@@ -114,6 +119,7 @@ cdef class Slots:
         if self._generations[slot] != generation:
             lock_slot(fd, F_UNLCK, slot)
             return None
+        self._taken[slot] = generation
         self._holds[slot] += 1
         self._tally.held += 1
         try:
@@ -124,15 +130,10 @@ cdef class Slots:
 
     cdef object _array(self, Py_ssize_t slot, uint64_t size, object dtype, tuple shape):
         cdef Hold hold = Hold.__new__(Hold)
-        hold._slot, hold._size = slot, size  # it shows the memory, and ends nothing before it has its slots
+        hold._slot = slot  # it ends nothing before it has its slots
         if self._memory.buf is NULL or size > self._shown[slot]:
             raise ValueError("the slot is not in memory")
-        hold._start = <char*>self._memory.buf + self._first + slot * self._stride
-        if _dtype(dtype).hasobject:
-            raise TypeError(f"an array of {dtype} holds Python objects: expected numbers")
-        array = _ndarray(shape, dtype, hold)
-        if array.nbytes != size:
-            raise ValueError(f"an array of shape {shape} and {dtype} has not the frame's {size} bytes")
+        array = array_at(<char*>self._memory.buf + self._first + slot * self._stride, size, dtype, shape, False, hold)
         hold._slots = self
         return array
 
@@ -155,6 +156,7 @@ cdef class Slots:
                 if first:
                     lock_slot(fd, F_UNLCK, slot)
         if found == generation:
+            self._taken[slot] = generation
             self._holds[slot] += 1
             self._tally.held += 1
         elif first:
@@ -183,14 +185,6 @@ cdef class Hold:
     def __init__(self, Slots slots not None, Py_ssize_t slot):
         slots._check(slot)
         self._slots, self._slot = slots, slot
-
-    def __getbuffer__(self, Py_buffer* view, int flags):
-        if self._start is NULL:
-            raise BufferError("this hold shows nothing")
-        if flags & PyBUF_WRITABLE:
-            raise BufferError("a frame is read-only")
-        view.obj = self
-        show_bytes(view, self._start, &self._size, True, flags)
 
     def __dealloc__(self):
         if self._slots is not None:

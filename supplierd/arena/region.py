@@ -39,8 +39,8 @@ class Region:
         Raises ValueError or TypeError when there are not as many bytes in such an array.
         """
         shape = tuple(shape)
-        if min(shape, default=0) < 0:
-            raise ValueError(f"negative dimensions are not allowed, as in {shape}")
+        if min(shape, default=0) < 0:  # NumPy would find out what they have to be
+            raise ValueError(f"an array of shape {shape} and {dtype} is not one of {self._size} bytes")
         whole: npt.NDArray[np.uint8] = rooted(self, self._mapping, self._offset, self._size)
         return whole.view(dtype).reshape(shape)
 

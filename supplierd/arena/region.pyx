@@ -2,13 +2,9 @@
 """region.py in C: see there. (docs/adr/0018-compiled-publisher.md)"""
 
 cimport cython
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 
-from supplierd.arena.bytes_view cimport show_bytes
-
-import numpy as np
-
-cdef object _ndarray = np.ndarray, _dtype = np.dtype
+from supplierd.arena.ndarray cimport array_at
 
 
 @cython.no_gc  # what it refers to never refers to it, and it must find that when it ends
@@ -33,20 +29,11 @@ cdef class Region:
 
     def array(self, dtype, shape):
         """As the original."""
-        dtype = _dtype(dtype)
-        if dtype.hasobject:
-            raise TypeError(f"an array of {dtype} holds Python objects: expected numbers")
-        shape = tuple(shape)
-        if min(shape, default=0) < 0:
-            raise ValueError(f"negative dimensions are not allowed, as in {shape}")
-        array = _ndarray(shape, dtype, self)
-        if <Py_ssize_t>array.nbytes != self._size:
-            raise ValueError(f"an array of {array.dtype} and shape {array.shape} is not one of {self._size} bytes")
-        return array
+        return array_at(self._start, self._size, dtype, tuple(shape), True, self)
 
     def __getbuffer__(self, Py_buffer* view, int flags):
-        view.obj = self
-        show_bytes(view, self._start, &self._size, False, flags)
+        """NumPy asks its arrays' base when somebody wants to write to them again."""
+        PyBuffer_FillInfo(view, self, self._start, self._size, False, flags)
 
     def __dealloc__(self):
         if self._mapping.buf is not NULL:

@@ -1,3 +1,8 @@
+cimport cython
+
+from supplierd_client.pace cimport Pace
+
+
 cdef class Turn:
     cdef public object state, released, identity, outcome, held, session, number
     cdef public long long age, processing
@@ -7,6 +12,7 @@ cdef class Turn:
 
     cpdef ask(self, double now)
     cpdef bint begin(self, double now)
+    @cython.locals(pace=Pace)
     cpdef bint take(self, object identity, long long captured, double age, double now)
     cpdef hand_out(self, object identity, double age, double now)
     cpdef demand(self, double now)
@@ -16,3 +22,4 @@ cpdef long long nanoseconds(double seconds)
 
 cdef object _IDLE, _ASKING
 cdef double _NEVER
+cdef long long _LONGEST

@@ -37,7 +37,9 @@ _LONGEST = (1 << 63) - 1
 def nanoseconds(seconds: float) -> int:
     """The same in whole nanoseconds, of which 64 bits can hold 292 years: a publisher's word on the capture can make a
     frame older than that."""
-    return round(seconds * 1e9) if -9e9 < seconds < 9e9 else (_LONGEST if seconds > 0.0 else -_LONGEST)
+    if -9e9 < seconds < 9e9:
+        return int(seconds * 1e9)
+    return _LONGEST if seconds > 0.0 else -_LONGEST
 
 
 class Turn:
