@@ -54,7 +54,7 @@ class Doors:
             self.watch(listener)
 
     def watch(self, listener: Listener) -> None:
-        """Wait for the sockets that a listener has now; if it could not be bound, that is tried again at each tick."""
+        """Wait for the sockets that a listener has now; if it could not be bound, that is tried again."""
         for socket in self._sockets.get(listener, ()):
             self._waiter.remove(socket)
         self._sockets[listener] = (listener.socket, listener.events)
@@ -87,7 +87,12 @@ class Doors:
                 if readable(events):
                     self._waiter.again(events)
 
-    def tick(self, now: float) -> None:
+    @property
+    def calm(self) -> bool:
+        """Whether descriptors were not short when they were counted last, and every door is open."""
+        return not (self._descriptors.short or self._shut_doors)
+
+    def look(self, now: float) -> None:
         """Shut the door through which most have come while descriptors are short, and open it when they are not."""
         short = self._descriptors.look()
         if not (short or self._shut_doors):
@@ -104,7 +109,7 @@ class Doors:
                 listener.resume()
                 self._shut_doors.discard(listener)
                 if listener in self._sockets:
-                    self._waiter.again(listener.socket)
+                    self.watch(listener)
         self._shut_doors &= {*self._all()}
 
     def _shut(self, listener: Listener, now: float) -> None:

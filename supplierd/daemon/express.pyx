@@ -8,7 +8,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, errno
 from libc.math cimport ceil
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from posix.unistd cimport pread
+from posix.unistd cimport close, pread
 
 from supplierd.arena.monotonic cimport monotonic
 from supplierd.core.mailbox cimport Mailbox
@@ -19,6 +19,7 @@ from supplierd.transport.libzmq cimport (
     find_libzmq, libzmq_close, libzmq_data, libzmq_getsockopt, libzmq_init, libzmq_more, libzmq_receive, libzmq_size,
     zmq_message,
 )
+from supplierd.transport.open_files cimport are_few, open_counter
 from supplierd.wire.crc32 cimport crc32
 from supplierd.wire.packets cimport (
     MAX_PACKET, MSG_DONTWAIT, MSG_NOSIGNAL, DemandPacket, FramePacket, PutFile, PyErr_CheckSignals, poll, pollfd, recv,
@@ -45,11 +46,6 @@ cdef extern from "sys/epoll.h" nogil:
         uint32_t events
         epoll_data_t data
     int epoll_wait(int, epoll_event*, int, int)
-
-cdef extern from "sys/stat.h" nogil:
-    ctypedef struct stat_t "struct stat":
-        long st_size
-    int stat(const char*, stat_t*)
 
 cdef enum:
     _MAX_INBOXES = 8
@@ -86,7 +82,7 @@ cdef class Express:
 
     cdef long _changes  # of the waiter, as known here
     cdef pollfd* _awaited
-    cdef int _count, _bells_fd, _bells_at, _doorbells_fd, _doorbells_at
+    cdef int _open_files, _count, _bells_fd, _bells_at, _doorbells_fd, _doorbells_at
     cdef list _express_inboxes
     cdef int _inbox_at[_MAX_INBOXES]  # in _awaited
     cdef void* _sockets[_MAX_INBOXES]
@@ -94,7 +90,7 @@ cdef class Express:
 
     def __cinit__(self):
         self._awaited = NULL
-        self._changes = -1
+        self._changes = self._open_files = -1
 
     def __init__(
         self, Supplier supplier not None, sessions, waiter, bells, inboxes, *, doorbells, parcels, decoder, max_message,
@@ -110,22 +106,25 @@ cdef class Express:
         self._descriptors, self._otherwise = descriptors, otherwise
         self._gathers, self._tick_after = False, _TICK
         self._served_at = self._ticked_at = monotonic()
+        self._open_files = open_counter()
 
     def __dealloc__(self):
         PyMem_Free(self._awaited)
+        if self._open_files >= 0:
+            close(self._open_files)
 
     def wait(self, double until):
         """Wait for something to happen that is not usual: what may be read then. It ends as the original does."""
         cdef double now, awaited
-        cdef int ready, i, usual
+        cdef int ready
         while True:
             if self._waiter.changes != self._changes:
                 self._learn_sources()
             now = monotonic()
             if now - self._ticked_at >= _NEARLY * self._tick_after and self._tick(now):
-                return self._waiter.wait(0.0)
+                break
             if now >= until or self._waiter.left:
-                return self._waiter.wait(0.0)
+                break
             awaited = min(until, self._ticked_at + self._tick_after)
             with nogil:
                 ready = poll(self._awaited, self._count, <int>ceil(max(awaited - now, 0.0) * 1e3))
@@ -133,32 +132,14 @@ cdef class Express:
             now = monotonic()
             if now - awaited >= _STOOD_STILL:
                 time.sleep(CATCH_UP)
-                return self._waiter.wait(0.0)
-            if ready < 0:
-                continue
+                break
             if ready == 0:  # as Waiter.wait does it when the time is over
                 hidden = self._waiter.wait(0.0)
                 if hidden:
                     return hidden
-                continue
-            if (
-                self._gathers and now - self._served_at < _SERVED_LATELY and ready == 1 and self._bells_at >= 0
-                and self._awaited[self._bells_at].revents
-            ):
-                ready = 1 + self._gather()
-                now = monotonic()
-            usual = self._bells_at >= 0 and self._awaited[self._bells_at].revents
-            usual += self._doorbells_at >= 0 and self._awaited[self._doorbells_at].revents
-            for i in range(len(self._express_inboxes)):
-                usual += self._awaited[self._inbox_at[i]].revents and now >= self._left_until[i]
-            if usual != ready or (self._bells_at >= 0 and self._awaited[self._bells_at].revents and not self._hear(now)):
-                return self._waiter.wait(0.0)
-            for i in range(len(self._express_inboxes)):
-                if self._awaited[self._inbox_at[i]].revents and not self._take(i):
-                    break
-            else:
-                if self._doorbells_at >= 0 and self._awaited[self._doorbells_at].revents and not self._answer_doorbells():
-                    return self._waiter.wait(0.0)
+            elif ready > 0 and not self._serve(ready, now):
+                break
+        return self._waiter.wait(0.0)
 
     def served(self, Py_ssize_t deliveries, double arrived):
         """A frame that arrived at a time has gone out to so many workers."""
@@ -183,18 +164,13 @@ cdef class Express:
     cdef bint _tick(self, double now) except -1:
         """Time has passed; whether descriptors are short."""
         cdef Worker worker
-        cdef stat_t status
-        cdef bint few
         self._ticked_at, self._tick_after = now, _LONG_TICK
         for worker in self._supplier.workers.values():
             if worker.target_fps is not None:
                 self._tick_after = _TICK
         for delivery in self._supplier.tick(now):
             self._deliver(delivery, now)
-        few = not self._descriptors.short and not stat("/proc/self/fd", &status)
-        if few and 0 < status.st_size < <long>self._descriptors.limit // 2:
-            return False
-        return self._descriptors.look()
+        return (self._descriptors.short or not are_few(self._open_files)) and self._descriptors.look()
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
@@ -223,6 +199,30 @@ cdef class Express:
                 self._express_inboxes.append(inbox)
             self._count += 1
         self._changes = self._waiter.changes
+
+    cdef bint _serve(self, int ready, double now) except -1:
+        """Do what so many sources have; False where something of it is left, as it is not usual."""
+        cdef int i
+        if self._gathers and now - self._served_at < _SERVED_LATELY and ready == 1 and self._has(self._bells_at):
+            ready = 1 + self._gather()
+            now = monotonic()
+        if self._usual(now) != ready or (self._has(self._bells_at) and not self._hear(now)):
+            return False
+        for i in range(len(self._express_inboxes)):
+            if self._has(self._inbox_at[i]) and not self._take(i):
+                return True  # something has come in between: it is looked for first
+        return not self._has(self._doorbells_at) or self._answer_doorbells()
+
+    cdef int _usual(self, double now):
+        """How many of the sources that have something are usual."""
+        cdef int i, count = self._has(self._bells_at) + self._has(self._doorbells_at)
+        for i in range(len(self._express_inboxes)):
+            count += self._has(self._inbox_at[i]) and now >= self._left_until[i]
+        return count
+
+    cdef bint _has(self, int place) noexcept:
+        """Whether there is something to be read, or an error; -1 is no place."""
+        return place >= 0 and self._awaited[place].revents != 0
 
     cdef int _gather(self) except -1:
         """Let more packets come to the bells, until something else is there: how much."""

@@ -3,6 +3,8 @@
 Whatever a publisher sends, both must do with it what the long way alone does: it is fed the same messages here.
 """
 
+import os
+import resource
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -29,7 +31,7 @@ from supplierd.daemon.sessions import Sessions
 from supplierd.transport.descriptors import Descriptors
 from supplierd.transport.doorbells import Doorbells
 from supplierd.transport.inbox import Inbox
-from supplierd.transport.sockets import Message, Waiter
+from supplierd.transport.sockets import TICK, Message, Waiter
 from supplierd.wire import frame as wire
 from supplierd.wire.bell import MAX_PACKET
 from supplierd.wire.doorbell import NOTHING, doorbell_path, encode_put
@@ -360,6 +362,21 @@ def test_a_slot_that_its_publisher_spoils_is_let_go_once(module: Any) -> None:
         made.way.supplier.streams.clear()
         del newest
         assert made.way.parcels.reader.leases_held == 0
+
+
+@every_module
+def test_a_wait_ends_when_the_limit_of_descriptors_is_lowered(module: Any) -> None:
+    """Though not one more is open than before."""
+    with world(module) as made:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        began = time.monotonic()
+        made.express.wait(began + 2 * TICK)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), hard))
+        try:
+            made.express.wait(began + DEADLINE)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert time.monotonic() < began + DEADLINE / 2
 
 
 @every_module
