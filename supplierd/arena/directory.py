@@ -26,6 +26,7 @@ class ArenaDirectory(NamedTuple):
 
     path: Path
     warning: str | None
+    file: os.stat_result
 
 
 def arena_directory(runtime_dir: Path) -> Path:
@@ -78,17 +79,21 @@ def prepare_directory(runtime_dir: Path, *, shm: Path = SHM) -> ArenaDirectory:
         if (problem := check_directory(path, write=True)) is not None:
             raise problem
         remove_dead_arenas(path)
-        return ArenaDirectory(path, _warning(path))
+        return ArenaDirectory(path, _warning(path), path.lstat())
     except OSError as error:
         raise unavailable(error, f"cannot prepare {path}") from error
 
 
-def discard_directory(path: Path) -> None:
+def discard_directory(directory: ArenaDirectory) -> None:
     """Remove what `prepare_directory` made outside the runtime directory, if it is empty; for the daemon's end.
 
-    Publishers that outlive the daemon keep their arenas, and so the directory, which the next daemon finds again.
+    Publishers that outlive the daemon keep their arenas, and so the directory, which the next daemon finds again. Where
+    somebody removed ours, what lies there now is another daemon's.
     """
+    path = directory.path
     with suppress(OSError):
+        if not os.path.samestat(path.lstat(), directory.file):
+            return
         remove_dead_arenas(path)
         if path.is_symlink():
             path.resolve().rmdir()

@@ -59,6 +59,7 @@ class Slots:
         self._offsets = [header.offset(slot) for slot in range(header.slots)]
         self._generations: memoryview | None = None  # of the slots, once they are mapped
         self._shown = [0] * header.slots
+        self._taken = [0] * header.slots  # the generations of those that are held
 
     def take(self, slot: int, generation: int) -> bool:
         """Hold a slot, once more, unless it is being written or has another generation. Raises OSError."""
@@ -82,6 +83,15 @@ class Slots:
             tally.ended.append((self, slot))
         if tally.ended:
             self._settle()
+
+    def held(self) -> list[tuple[int, int]]:
+        """The slots that are held, each with its frame's generation."""
+        return [(slot, self._taken[slot]) for slot, holds in enumerate(self._holds) if holds]
+
+    def settle_anew(self) -> None:
+        """In a forked child, where whoever had the lock is not: what has ended is counted, and the lock is free."""
+        self._tally.lock = threading.Lock()
+        self._settle()
 
     def show(self, mapping: Mapping, slot: int, size: int) -> None:
         """The first bytes of a slot are in memory: they may be handed out."""
@@ -135,7 +145,7 @@ class Slots:
         assert self.mapping is not None
         held = _Held(shape, dtype, self.mapping.buffer, self._offsets[slot])
         if held.nbytes != size:
-            raise ValueError(f"an array of shape {shape} and {dtype} has not the frame's {size} bytes")
+            raise ValueError(f"an array of shape {shape} and {dtype} is not one of {size} bytes")
         return held
 
     def _take(self, slot: int, generation: int) -> bool:
@@ -150,6 +160,7 @@ class Slots:
                 found = int.from_bytes(os.pread(self.locks.fd, 8, TABLE_OFFSET + 8 * slot), sys.byteorder)
         finally:
             if found == generation:
+                self._taken[slot] = generation
                 self._holds[slot] += 1
                 self._tally.held += 1
             elif not self._holds[slot]:

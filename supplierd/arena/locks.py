@@ -3,17 +3,20 @@
 An OFD lock belongs to an open file description. The kernel drops it when the last descriptor of that description is
 closed, however its process ends, so there is nothing to repair after a crash. Two rules follow and are kept here: the
 description that locks is never the one that maps (a mapping keeps its own alive), and a forked child closes its
-copies at once, so that it can neither drop nor prolong its parent's locks.
+copies at once, so that it can neither drop nor prolong its parent's locks. What it has to hold, it locks for itself.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import struct
 import weakref
 from fcntl import F_OFD_GETLK, F_OFD_SETLK, F_RDLCK, F_UNLCK, F_WRLCK, fcntl
+from typing import Protocol
 
+_log = logging.getLogger("supplierd.arena")
 _FLOCK = struct.Struct("@hhqqi0q")  # l_type, l_whence, l_start, l_len, l_pid
 _LIFE = 0
 
@@ -41,16 +44,32 @@ class _Requests(dict[int, bytes]):
 _WRITE, _READ, _UNLOCK = _Requests(F_WRLCK), _Requests(F_RDLCK), _Requests(F_UNLCK)
 
 
+class Heir(Protocol):
+    """What locks are held for."""
+
+    def has_to_hold(self) -> bool:
+        """Whether there are locks that a forked child needs, too."""
+
+    def hold_again(self) -> None:
+        """Take those, in the child. Raises OSError."""
+
+
 class LockFile:
     """The file descriptor that holds locks on one arena; it is closed with the object, and with it all locks end.
 
     A file opened for reading can hold read locks only, so no reader can pass for an owner or a writer.
+
+    Attributes:
+        fd: the descriptor; -1 once it is closed.
+        heir: in a forked child the file is another one with locks of its own, if this says so, and is then called with
+            it; None: it is closed there.
     """
 
-    __slots__ = ("__weakref__", "fd")
+    __slots__ = ("__weakref__", "fd", "heir")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.heir: Heir | None = None
         _OPEN.add(self)
 
     def try_write(self, slot: int) -> bool:
@@ -104,6 +123,18 @@ class LockFile:
 
     __del__ = close
 
+    def inherit(self) -> None:
+        """In a forked child: give up the parent's description; an heir has a new one. Raises OSError."""
+        parents, self.fd = self.fd, -1
+        if parents < 0:
+            return
+        try:
+            if self.heir is not None and self.heir.has_to_hold():
+                self.fd = os.open(f"/proc/self/fd/{parents}", os.O_RDONLY | os.O_CLOEXEC)
+                self.heir.hold_again()
+        finally:
+            os.close(parents)
+
     def _try(self, request: bytes) -> bool:
         try:
             fcntl(self.fd, F_OFD_SETLK, request)
@@ -120,9 +151,12 @@ class LockFile:
 _OPEN: weakref.WeakSet[LockFile] = weakref.WeakSet()
 
 
-def _close_inherited() -> None:
+def _inherit() -> None:
     for lock_file in list(_OPEN):
-        lock_file.close()
+        try:
+            lock_file.inherit()
+        except (OSError, ReferenceError) as error:
+            _log.warning("frames that this forked process has of its parent may change: %s", error)
 
 
-os.register_at_fork(after_in_child=_close_inherited)
+os.register_at_fork(after_in_child=_inherit)

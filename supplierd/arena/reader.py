@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ArenaClosedError, StaleDescriptorError, unavailable
 from .holding import Hold, Slots, Tally
-from .layout import Descriptor, Header, Place, bad_descriptor, open_arena, stream_of
+from .layout import TABLE_OFFSET, Descriptor, Header, Place, bad_descriptor, open_arena, stream_of
 from .locks import LockFile
 from .memory import Mapping
 
@@ -36,6 +37,7 @@ class _Arena(Slots):
     def __init__(self, tally: Tally, locks: LockFile, header: Header) -> None:
         super().__init__(tally, locks, header)
         self._mapping_lock = threading.Lock()
+        locks.heir = weakref.proxy(self)
 
     def hold(self, place: Place) -> bool:
         """Hold the slot, once more, if it has this generation. Raises ArenaUnavailableError, OSError."""
@@ -47,6 +49,21 @@ class _Arena(Slots):
         if not 0 < generation < _GENERATIONS or generation % 2:
             raise bad_descriptor(place, "the generation of a frame is even and not 0")
         return self.take(slot, generation)
+
+    def has_to_hold(self) -> bool:
+        """See locks.Heir."""
+        return bool(self.held())
+
+    def hold_again(self) -> None:
+        """See locks.Heir: what is held, by locks of this process's own. Raises OSError."""
+        self.settle_anew()
+        lost = sum(not self._lock_again(slot, generation) for slot, generation in self.held())
+        if lost:
+            raise BlockingIOError(errno.EAGAIN, f"{lost} were replaced before this process ran")
+
+    def _lock_again(self, slot: int, generation: int) -> bool:
+        found = os.pread(self.locks.fd, 8, TABLE_OFFSET + 8 * slot) if self.locks.try_read(slot) else b""
+        return int.from_bytes(found, sys.byteorder) == generation
 
     def map(self, place: Place) -> Mapping:
         """Have the memory of a frame that is held mapped. Raises ArenaUnavailableError."""
@@ -88,7 +105,7 @@ class Lease:
     def bytes(self) -> npt.NDArray[np.uint8]:
         """The frame's bytes as a read-only array.
 
-        Raises ArenaUnavailableError if they cannot be mapped, ArenaClosedError after `release` or a fork.
+        Raises ArenaUnavailableError if they cannot be mapped, ArenaClosedError after `release`.
         """
         from .arrays import rooted  # not before there is to be an array
 
@@ -127,9 +144,7 @@ class Lease:
 
     def _open(self) -> Hold:
         if self._hold is None or self._arena.locks.fd < 0:
-            raise ArenaClosedError(
-                "this lease was released, or belongs to a parent process: keep an array of its frame"
-            )
+            raise ArenaClosedError("this lease was released: keep an array of its frame")
         return self._hold
 
 
@@ -138,7 +153,7 @@ class ArenaReader:
 
     It keeps the newest arena of each stream open. `leases_held` counts the frames that this reader's process holds:
     leases not released and frames of which views are alive. A child forked from its process has to make a reader of its
-    own; frames that the child inherited are protected no longer than its parent holds them.
+    own; frames that it inherits it holds by itself, as long as it has them.
 
     Attributes:
         arenas: those that are open, by name of their files.

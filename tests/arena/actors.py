@@ -88,8 +88,8 @@ def fork(directory: str) -> None:
             assert array[0] == 1
             forbid(lambda: writer.acquire(1))
             forbid(lambda: reader.lease(lease.descriptor))
-            forbid(lambda: lease.data)
             forbid(loan.commit)
+            assert set(lease.data) == {1}
             reader.close()
             writer.close()
             del array, lease, loan, reader, writer
@@ -102,9 +102,13 @@ def fork(directory: str) -> None:
     stats = writer.stats()
     assert (stats.leased, stats.writing, len(os.listdir(directory))) == (1, 1, 1), stats
     loan.commit()
-    say("ok")
     if os.fork() == 0:
-        sys.stdin.readline()  # outlive the parent, with its memory and without its locks
+        say("ok")
+        sys.stdin.readline()  # outlive the parent, with its memory, without its locks, and with a frame
+        del array, lease
+        gc.collect()
+        say("let go")
+        sys.stdin.readline()
         os._exit(0)
     os._exit(0)
 

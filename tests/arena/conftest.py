@@ -46,6 +46,12 @@ class Actor:
         assert select.select([self.process.stdout], [], [], DEADLINE)[0], "the other process says nothing"
         return self.process.stdout.readline().decode().strip()
 
+    def tell(self) -> None:
+        """Let it go on where it waits for a line."""
+        assert self.process.stdin
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+
     def descriptor(self) -> Descriptor:
         name, *numbers = self.line().split()
         return Descriptor(name, *map(int, numbers))

@@ -41,7 +41,7 @@ def mode(path: Path) -> int:
 
 def test_in_the_runtime_directory_when_that_is_on_tmpfs(directory: Path) -> None:
     directory.chmod(0o750)
-    path, warning = prepare_directory(directory)
+    path, warning, _ = prepare_directory(directory)
     assert path == directory / "arena"
     assert not path.is_symlink()
     assert mode(path) == 0o3770, "the group may make arenas, and each member remove its own"
@@ -52,7 +52,7 @@ def test_in_the_runtime_directory_when_that_is_on_tmpfs(directory: Path) -> None
 
 
 def test_a_link_to_tmpfs_when_the_runtime_directory_is_on_a_disk(on_disk: Path, shm: Path) -> None:
-    path, warning = prepare_directory(on_disk, shm=shm)
+    path, warning, _ = prepare_directory(on_disk, shm=shm)
     place = path.readlink()
     assert place.parent == shm
     assert mode(place) == 0o3770
@@ -67,18 +67,29 @@ def test_a_link_to_tmpfs_when_the_runtime_directory_is_on_a_disk(on_disk: Path, 
 
 
 def test_the_directory_on_tmpfs_goes_with_the_daemon_unless_in_use(on_disk: Path, shm: Path) -> None:
-    path = prepare_directory(on_disk, shm=shm).path
+    made = prepare_directory(on_disk, shm=shm)
+    path = made.path
     with ArenaWriter(path, "cam-1") as writer:
         writer.write(b"frame")
-        discard_directory(path)
+        discard_directory(made)
         assert len(list(path.iterdir())) == 1
-    discard_directory(path)
+    discard_directory(made)
     assert not path.is_symlink()
     assert not list(shm.iterdir())
 
 
+def test_another_daemons_directory_stays(on_disk: Path, shm: Path) -> None:
+    """Somebody removed the runtime directory, and started another daemon in a new one of its name."""
+    ours = prepare_directory(on_disk, shm=shm)
+    ours.path.unlink()
+    (on_disk / "in its place").touch()  # else the new link might have the number of the old one
+    path = prepare_directory(on_disk, shm=shm).path
+    discard_directory(ours)
+    assert path.exists()
+
+
 def test_an_empty_directory_on_disk_gives_way_and_one_in_use_stays(on_disk: Path, shm: Path, tmp_path: Path) -> None:
-    path, warning = prepare_directory(on_disk, shm=tmp_path / "none")
+    path, warning, _ = prepare_directory(on_disk, shm=tmp_path / "none")
     assert not path.is_symlink()
     assert warning
     assert "on a disk" in warning
@@ -100,7 +111,7 @@ def test_what_somebody_else_laid_there_is_never_used(on_disk: Path, shm: Path, t
     else:
         place.mkdir()
         place.chmod(0o777)
-    path, warning = prepare_directory(on_disk, shm=shm)
+    path, warning, _ = prepare_directory(on_disk, shm=shm)
     assert not path.is_symlink()
     assert warning
 

@@ -7,11 +7,13 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from supplierd.arena import ArenaReader, Descriptor, StaleDescriptorError, inspect, remove_dead_arenas
+from supplierd.arena.layout import TABLE_OFFSET
 from supplierd.arena.writer import ArenaWriter
 
 from .actors import LINE
@@ -117,10 +119,79 @@ def test_a_fork_neither_drops_nor_prolongs_locks(actor: Start, directory: Path) 
     (arena,) = directory.iterdir()
     until(lambda: not inspect(arena).living)  # as soon as the child, which goes on living, has run at all
     info = inspect(arena)
-    assert (info.leased, info.writing) == (0, 0)
+    assert (info.leased, info.writing) == (1, 0), "what the child has to hold, and nothing of its parent's"
     assert forking.process.stdout
     assert not select.select([forking.process.stdout], [], [], 0)[0], "the child has ended"
+    forking.tell()
+    assert forking.line() == "let go"
+    assert inspect(arena).leased == 0
     assert len(remove_dead_arenas(directory).removed) == 1
+
+
+@pytest.mark.parametrize("let_go", [False, True], ids=["held", "let go"])
+def test_a_forked_child_holds_the_frames_that_it_has(writer: ArenaWriter, reader: ArenaReader, let_go: bool) -> None:
+    """Whatever its parent does, which here lets go of them, and sees them replaced."""
+    array = reader.frame(writer.write(b"\1" * 5000))
+    kept = reader.frame(writer.write(b"\2" * 5000))
+    said, to_parent = os.pipe()
+    to_child, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            if let_go:
+                del array
+            os.write(to_parent, b"x")
+            os.read(to_child, 1)
+            code = set(kept) != {2} or (not let_go and set(array) != {1})
+        finally:
+            os._exit(code)
+    assert os.read(said, 1)
+    del array, kept
+    assert reader.leases_held == 0
+    assert writer.stats().leased == (1 if let_go else 2)
+    for _ in range(3 * writer.stats().slots):
+        writer.write(b"\3" * 5000)
+    os.write(tell, b"x")
+    assert os.waitpid(child, 0)[1] == 0
+    assert writer.stats().leased == 0, "they end with it"
+    for end in (said, to_parent, to_child, tell):
+        os.close(end)
+
+
+def test_a_forked_child_that_cannot_hold_its_frames_says_so(
+    writer: ArenaWriter, reader: ArenaReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    array = reader.frame(writer.write(b"\1" * 5000))
+    arena = next(iter(reader.arenas.values()))
+    arena.locks.heir = Late(arena)
+    said, to_parent = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(to_parent, caplog.text.encode())
+        os._exit(0)
+    os.close(to_parent)
+    with open(said) as log:
+        assert "frames that this forked process has of its parent may change: " in log.read()
+    assert os.waitpid(child, 0)[1] == 0
+    assert array[0] == 1
+
+
+class Late:
+    """One that runs when its frame has been replaced."""
+
+    def __init__(self, arena: Any) -> None:
+        self._arena = arena
+
+    def has_to_hold(self) -> bool:
+        return True
+
+    def hold_again(self) -> None:
+        os.pwrite(os.open(self._arena_path(), os.O_RDWR), bytes(8), TABLE_OFFSET)
+        self._arena.hold_again()
+
+    def _arena_path(self) -> str:
+        return f"/proc/self/fd/{self._arena.locks.fd}"
 
 
 def test_descriptors_cross_processes_unchanged(actor: Start, directory: Path, reader: ArenaReader) -> None:
