@@ -44,7 +44,8 @@ class Listener(ABC):
         self.local = endpoint.startswith(IPC)
         self.secured = lock is not None and not self.local
         self._lock = lock
-        self._prepare()
+        self._replace = False  # whether to listen again takes a new socket
+        self._take(*self._prepare())
         try:
             self._bind(within=0.0)
         except zmq.ZMQError:
@@ -55,17 +56,21 @@ class Listener(ABC):
     def _make(self) -> Socket:
         """A socket with all its options, not yet bound."""
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> tuple[Socket, StrangerCount]:
         """A new socket, not yet bound."""
-        self.listening = False
-        self.socket = self._make()
-        if self._lock is not None and not self.local:
-            protect(self.socket, self._lock)
+        socket = self._make()
         try:
-            self._strangers = StrangerCount(self.socket)
+            if self._lock is not None and not self.local:
+                protect(socket, self._lock)
+            return socket, StrangerCount(socket)
         except zmq.ZMQError:
-            self.socket.close(linger=0)
+            socket.close(linger=0)
             raise
+
+    def _take(self, socket: Socket, strangers: StrangerCount) -> None:
+        """This is the socket from now on."""
+        self.socket, self._strangers = socket, strangers
+        self.listening = self._replace = False
 
     def _bind(self, within: float) -> None:
         """Bind, trying for so many seconds while the address is in use."""
@@ -98,10 +103,17 @@ class Listener(ABC):
         """Cut off every peer and listen anew; those who may come reconnect by themselves.
 
         Raises:
-            zmq.ZMQError: somebody else has taken the endpoint; `resume` tries again.
+            zmq.ZMQError: somebody else has taken the endpoint, or a new socket cannot be had, in which case the old one
+                stays, without peers. `resume` tries again.
         """
+        try:
+            made = self._prepare()
+        except zmq.ZMQError:
+            self.pause()
+            self._replace = True
+            raise
         self._shut(linger=0)
-        self._prepare()
+        self._take(*made)
         self._bind(REBIND_WITHIN)
 
     def pause(self) -> None:
@@ -112,12 +124,15 @@ class Listener(ABC):
             self.listening = False
 
     def resume(self) -> None:
-        """Listen again; those who may come reconnect by themselves.
+        """Listen again, perhaps by another socket; those who may come reconnect by themselves.
 
         Raises:
-            zmq.ZMQError: somebody else has taken the endpoint.
+            zmq.ZMQError: somebody else has taken the endpoint, or a new socket cannot be had.
         """
-        self._bind(within=0.0)
+        if self._replace:
+            self.reopen()
+        else:
+            self._bind(within=0.0)
 
     def strangers(self) -> int:
         """Connections that failed to shake hands since the last call."""

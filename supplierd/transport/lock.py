@@ -47,11 +47,19 @@ class SocketLock:
 
     def release(self) -> None:
         """Remove the socket file and give the lock back. The lock file stays: removing it would let two daemons hold
-        locks on two files of one name."""
+        locks on two files of one name. Where somebody removed ours, what lies there now may be another daemon's."""
         if self._file >= 0:
-            self._path.unlink(missing_ok=True)
+            if self.holds():
+                self._path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = -1
+
+    def holds(self) -> bool:
+        """Whether the lock file is still the one that is locked, and not removed."""
+        try:
+            return os.path.samestat(os.stat(f"{self._path}.lock"), os.fstat(self._file))
+        except OSError:
+            return False
 
 
 def _obstacle(path: Path) -> str:

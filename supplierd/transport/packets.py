@@ -1,5 +1,6 @@
 """A listening Unix socket of packets, as bells and doorbells have."""
 
+import os
 import select
 import socket
 from contextlib import suppress
@@ -38,6 +39,7 @@ class PacketListener:
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
             path.unlink(missing_ok=True)
             self._socket.bind(str(path))
+            self._file = os.stat(path)
             self._socket.listen(backlog)
             epoll.register(self.descriptor, select.EPOLLIN)
         except OSError:
@@ -62,6 +64,8 @@ class PacketListener:
         self._epoll.modify(self.descriptor, select.EPOLLIN)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Listen no more. Where somebody removed our file, what lies there now is another daemon's."""
         self._socket.close()
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            if os.path.samestat(os.stat(self._path), self._file):
+                self._path.unlink()

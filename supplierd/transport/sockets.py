@@ -39,9 +39,9 @@ lies in the kernel's buffers is old, and arrives before what is newer."""
 CATCH_UP: Final = 0.01
 """Seconds that libzmq's threads are then given to fetch it all, so that the newest of it is taken."""
 GATHER_MS: Final = 1
-"""Milliseconds for which demands are gathered just after a frame went out, where no other frame waits for anybody. Its
-workers ask for the next one now, which will take most of an interval to come: hearing them together costs a fifth less
-(`python benchmarks/where.py`)."""
+"""Milliseconds for which demands are gathered just after a frame went out to several workers, where no other frame
+waits for anybody. They ask for the next one now, which will take most of an interval to come: hearing them together
+costs a fifth less (`python benchmarks/where.py`)."""
 SERVED_LATELY: Final = 0.005
 """Seconds for which that holds."""
 BURST: Final = 256

@@ -34,7 +34,7 @@ SIZE: Final = PUT.size + MAX_PACKET
 NOTHING: Final = bytes(PUT.size)
 _CHECKED: Final = struct.Struct("<IQ")
 _IPC: Final = "ipc://"
-_SUFFIX: Final = ".bell"
+_SUFFIX: Final = ".doorbell"
 
 
 def doorbell_path(inbox: str) -> str:

@@ -30,7 +30,7 @@ WORKERS: Final[dict[str, dict[str, Any]]] = {
     "far": {"streams": ["cam-shared", "cam-far"]},
 }
 FAR: Final = ("cam-far", "far")
-SERVED: Final = ("inbox.sock", "inbox.sock.bell", "control.sock", "bell.sock", "arena")
+SERVED: Final = ("inbox.sock", "inbox.sock.doorbell", "control.sock", "bell.sock", "arena")
 """What a daemon has in its runtime directory, besides locks and links."""
 
 

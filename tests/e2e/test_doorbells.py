@@ -218,7 +218,7 @@ def test_what_is_no_socket_is_not_removed(daemons: Daemons) -> None:
 
 
 def test_a_path_that_is_another_sockets_is_refused(daemons: Daemons, home: Path) -> None:
-    daemon = daemons(f'[inbox]\nendpoints = ["ipc", "ipc://{home}/run/inbox.sock.bell"]', place=home)
+    daemon = daemons(f'[inbox]\nendpoints = ["ipc", "ipc://{home}/run/inbox.sock.doorbell"]', place=home)
     daemon.launch()
     assert daemon.wait() != 0
     assert f"{bell_of(daemon)} is to be a socket's and a doorbell's: choose another path" in daemon.log()

@@ -1,5 +1,6 @@
 """The daemon's doors without a daemon: what is shut is opened again, whatever was in the way."""
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -58,7 +59,7 @@ def connections(listener: Listener) -> int:
 
 def opened(doors: Doors, listener: Listener) -> bool:
     """Whether it listens after a tick."""
-    doors.tick(9.0)
+    doors.look(9.0)
     return listener.listening
 
 
@@ -70,10 +71,10 @@ def test_the_crowded_door_is_shut_and_opened_again(context: Context, inbox: Inbo
             stack.enter_context(closing(link))
         flood = [stack.enter_context(plain(zmq.PULL, links[1].endpoint)) for _ in range(5)]
         wait_for(lambda: connections(links[1]) == len(flood), "the flood")
-        doors.tick(1.0)
+        doors.look(1.0)
         assert all(door.listening for door in (inbox, *links))
         descriptors.wanted = True
-        doors.tick(2.0)
+        doors.look(2.0)
         assert [door.listening for door in (inbox, *links)] == [True, True, False]
         assert not doors.may_join(2.0)
         assert links[1].connections == 0
@@ -107,11 +108,40 @@ def test_a_door_whose_address_was_taken_is_tried_again(inbox: Inbox, caplog: pyt
     with caplog.at_level("ERROR", "supplierd.security"):
         doors.reopen(inbox)
     assert "cannot be bound again yet: Address already in use" in caplog.text
-    doors.tick(1.0)
+    doors.look(1.0)
     assert not inbox.listening
     assert inbox.receive() is None
     thief.close()
     wait_for(lambda: opened(doors, inbox), "the address to be free")
+    arrives(inbox)
+
+
+def test_a_door_for_which_no_socket_can_be_had_is_shut_until_there_is_one(
+    context: Context, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waiter = Waiter()
+    doors = Doors(waiter, [inbox], list, 8, Descriptors())
+
+    def no_socket() -> None:
+        raise zmq.ZMQError(errno.EMFILE)
+
+    with (
+        plain(zmq.PUSH, inbox.endpoint),
+        caplog.at_level("ERROR", "supplierd.security"),
+        monkeypatch.context() as patch,
+    ):
+        wait_for(lambda: connections(inbox) == 1, "a peer")
+        patch.setattr(inbox, "_make", no_socket)
+        doors.reopen(inbox)
+        assert "cannot be bound again yet: Too many open files" in caplog.text
+        doors.look(1.0)
+        assert not inbox.listening
+        assert inbox.receive() is None
+    old = inbox.socket
+    wait_for(lambda: opened(doors, inbox), "the door to be open again")
+    assert inbox.socket is not old
+    assert inbox.socket in waiter.sources.values()
+    assert old not in waiter.sources.values()
     arrives(inbox)
 
 

@@ -95,7 +95,7 @@ from supplierd.wire.doorbell import encode_put
 from tests.support.doorbells import Knocker
 
 doorbells = Doorbells([types.SimpleNamespace(endpoint="ipc://" + sys.argv[1])])
-known = Knocker(sys.argv[1] + ".bell")
+known = Knocker(sys.argv[1] + ".doorbell")
 assert list(doorbells.take()) == []
 known.enter()
 newcomers = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
@@ -113,7 +113,7 @@ def taken():
 
 for left, newcomer in zip((1, 2, 0), newcomers):  # of the three that each takes
     resource.setrlimit(resource.RLIMIT_NOFILE, (free + left, limits[1]))
-    newcomer.connect(sys.argv[1] + ".bell")
+    newcomer.connect(sys.argv[1] + ".doorbell")
     for _ in range(2):
         assert poll.poll(0) or left, "nobody knocks"
         assert taken() == [b"known"]
@@ -167,7 +167,7 @@ def test_inboxes_that_can_have_none_have_none(context: Context, home: Path) -> N
     doorbells.close()
     for inbox in inboxes:
         inbox.close()
-    assert not list(home.glob("*.bell"))
+    assert not list(home.glob("*.doorbell"))
 
 
 def test_the_mode_is_the_inboxs(inboxes: list[Inbox]) -> None:

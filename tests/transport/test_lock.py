@@ -43,6 +43,19 @@ def test_a_release_removes_the_socket_and_keeps_the_lock_file(path: Path) -> Non
     lock.release()  # once more does no harm
 
 
+def test_a_release_leaves_what_another_daemon_has_put_there(path: Path) -> None:
+    """Somebody removed the runtime directory, and started another daemon in a new one of its name."""
+    lock = SocketLock(path)
+    Path(f"{path}.lock").unlink()
+    other = SocketLock(path)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+    lock.release()
+    assert path.exists()
+    other.release()
+    assert not path.exists()
+
+
 def test_the_lock_of_a_killed_holder_is_free_at_once(path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

@@ -13,7 +13,7 @@ from supplierd.wire.doorbell import GREETING, NOTHING, PUT, SIZE, decode_put, do
 from supplierd.wire.endpoints import MAX_IPC_PATH_BYTES, inbox_endpoint
 from tests.support.fixtures import short_directory
 
-LONGEST = MAX_IPC_PATH_BYTES - len("/.bell")
+LONGEST = MAX_IPC_PATH_BYTES - len("/.doorbell")
 
 numbers = st.integers(0, 2**64 - 1)
 messages = st.binary(min_size=1, max_size=200)
@@ -21,7 +21,7 @@ puts = st.builds(encode_put, numbers, messages)
 
 
 def test_it_is_beside_the_inbox() -> None:
-    assert doorbell_path(inbox_endpoint(Path("/run/supplierd"))) == "/run/supplierd/inbox.sock.bell"
+    assert doorbell_path(inbox_endpoint(Path("/run/supplierd"))) == "/run/supplierd/inbox.sock.doorbell"
 
 
 @pytest.mark.parametrize("inbox", ["tcp://127.0.0.1:5555", "tcp://*:5555", "/run/inbox.sock", ""])
@@ -35,7 +35,7 @@ def test_what_is_not_on_this_machine_has_none(inbox: str) -> None:
 )
 def test_a_path_that_leaves_no_room_has_none(name: str, has_one: bool) -> None:
     """Bytes count, not characters."""
-    assert doorbell_path(f"ipc:///{name}") == (f"/{name}.bell" if has_one else "")
+    assert doorbell_path(f"ipc:///{name}") == (f"/{name}.doorbell" if has_one else "")
 
 
 def test_the_longest_path_can_be_bound() -> None:
