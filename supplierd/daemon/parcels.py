@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from supplierd.arena import (
+    ArenaDirectory,
     ArenaError,
     ArenaReader,
     ArenaUnavailableError,
@@ -95,8 +96,10 @@ class Parcels:
         self._directory = arena_directory(runtime_dir)
         self.heads = Heads()
         self.reader = ArenaReader(self._directory)  # where no arena can be made, there may be some to read
+        self._prepared: ArenaDirectory | None = None
         try:
-            self.warning = prepare_directory(runtime_dir).warning
+            self._prepared = prepare_directory(runtime_dir)
+            self.warning = self._prepared.warning
         except ArenaUnavailableError as error:
             self.warning = str(error)
 
@@ -139,4 +142,5 @@ class Parcels:
     def close(self) -> None:
         """Let go of every arena, and remove those without an owner."""
         self.reader.close()
-        discard_directory(self._directory)
+        if self._prepared is not None:
+            discard_directory(self._prepared)

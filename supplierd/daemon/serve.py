@@ -118,10 +118,10 @@ class _Signals:
         """Whether a reload was asked for since the last call."""
         if not self._reload:
             return False
+        self._reload = False  # before its bytes are read: a signal that comes in between is taken the next time
         with suppress(BlockingIOError):
             while self._wake.recv(64):
                 pass
-        self._reload = False
         return True
 
 
