@@ -139,13 +139,15 @@ class Mailbox:
             if outcome in UNSEEN:
                 self.forget()
 
-    def start(self, now: float) -> None:
-        """A session begins: put the stream's newest frame in, unless its worker had it already, or it waits here."""
+    def start(self, now: float, owed: bool = True) -> None:
+        """A session begins: put the stream's newest frame in, unless its worker had it already, or it waits here.
+
+        It goes out at the first demand. Where it is not owed, a newer one may come before that.
+        """
         newest = self.stream.newest
-        if self.pending is not None:
-            self.owed = True
-        elif newest is not None and (newest.epoch, newest.seq) != self._served:
+        if self.pending is None and newest is not None and (newest.epoch, newest.seq) != self._served:
             self.offer(newest, now)
+        self.owed = owed
 
     def remember(self, report: Report) -> None:
         """The worker has seen this frame, whatever was thought of its fate."""

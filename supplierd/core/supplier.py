@@ -108,6 +108,8 @@ class Supplier:
             if worker.open_demand and mailbox.owed:
                 self._take(worker, mailbox, now)
                 served.append(follower)
+            elif worker.begins(now):
+                mailbox.owed = False
         return served
 
     def undelivered(self, delivery: Delivery) -> None:
@@ -305,9 +307,9 @@ class Supplier:
 
     def _enter(self, worker: Worker, names: Iterable[str], now: float) -> None:
         """Let a worker follow the streams named, beginning with the newest frame of each that it has not had."""
+        worker.enter(now)
         self._unfollow(worker)
         worker.following = True
-        worker.last_taken_at = now
         worker.on(Event.JOIN)
         for name in names:
             self._attach(worker, self._open_stream(name, now), now)
@@ -321,7 +323,7 @@ class Supplier:
             mailbox = worker.mailboxes[stream.name] = Mailbox(stream, round(self.settings.drop_window))
         mailbox.followed = True
         mailbox.promise(worker.target_fps)
-        mailbox.start(now)
+        mailbox.start(now, not worker.begins(now))
         followers = self._followers[stream.name]
         followers.append(Delivery(worker, mailbox))
         followers.sort(key=lambda f: (PRIORITY[f.worker.policy.service_class], f.worker.name))
@@ -348,8 +350,7 @@ class Supplier:
                     f"worker {request.worker!r} may have {', '.join(policy.streams)}, not {', '.join(outside)}: "
                     f"see [workers.{request.worker}] streams in the configuration",
                 )
-        new = [name for name in wanted if name not in self.streams]
-        self._check_new_streams(new)
+        self._check_new_streams([name for name in wanted if name not in self.streams])
         return wanted
 
     def _expand(self, names: tuple[str, ...]) -> list[str]:
@@ -388,8 +389,7 @@ class Supplier:
                     f"{len(self.workers)} workers are known and daemon.max_workers is {self.settings.max_workers}",
                 )
             del self.workers[min(forgettable, key=lambda w: w.departed_at).name]
-        worker = self.workers[name] = Worker(name, policy)
-        return worker
+        return self.workers.setdefault(name, Worker(name, policy))
 
     def _silent(self, worker: Worker, now: float) -> bool:
         """Whether a waiting worker has had no frame to wait for during stream_timeout."""

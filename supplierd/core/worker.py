@@ -17,6 +17,9 @@ from supplierd.core.service import WorkerPolicy
 
 REPLACED_INSTANCES: Final = 8
 """Former processes of a worker that are remembered, so that a ghost's late JOIN does not throw out its successor."""
+SET_UP_WITHIN: Final = 2.0
+"""Seconds after a JOIN within which a newcomer's first demand comes: to set a session up takes some tenths on a busy
+machine, in which frames go by that it could not ask for. One that asks later misses what it was promised."""
 
 
 class State(StrEnum):
@@ -103,8 +106,8 @@ class Worker:
 
     __slots__ = (
         "any_stream", "asking_since", "attempt", "client", "departed_at", "following", "inline_reason", "instance",
-        "last_taken_at", "leases", "mailboxes", "name", "number", "open_demand", "pid", "policy", "processing",
-        "replaced", "session", "state", "target_fps",
+        "last_taken_at", "leases", "mailboxes", "name", "number", "open_demand", "owed_from", "pid", "policy",
+        "processing", "replaced", "session", "state", "target_fps",
     )  # fmt: skip
 
     def __init__(self, name: str, policy: WorkerPolicy) -> None:
@@ -123,6 +126,7 @@ class Worker:
         self.asking_since = 0.0
         self.last_taken_at = 0.0
         self.departed_at = 0.0
+        self.owed_from = 0.0  # before that a newcomer is owed nothing, unless it has asked
         self.target_fps = policy.target_fps
         self.client = ""
         self.pid = 0
@@ -152,6 +156,15 @@ class Worker:
             if mailbox.in_flight is not None:
                 return mailbox
         return None
+
+    def enter(self, now: float) -> None:
+        """A session begins, or a push worker's peer is there."""
+        self.last_taken_at = now
+        self.owed_from = now if self.following or self.policy.push else now + SET_UP_WITHIN
+
+    def begins(self, now: float) -> bool:
+        """Whether nothing is owed to it yet: it has come, and was not expected, and has not asked yet."""
+        return now < self.owed_from and not self.number
 
     def owed(self) -> bool:
         """Whether a promised frame waits for it."""

@@ -8,7 +8,7 @@ import pytest
 from supplierd.core.ledger import REPORTED_REASONS
 from supplierd.core.stream import Frame
 from supplierd.core.supplier import Delivery, Reply, Supplier
-from supplierd.core.worker import State
+from supplierd.core.worker import SET_UP_WITHIN, State
 from tests.core.builders import Camera, Process, delivered, frame, mailbox_pictured, pictured, report, sent, supplier
 
 
@@ -37,8 +37,8 @@ def test_a_waiting_worker_gets_the_next_frame_at_once(core: Supplier, process: P
 
 def test_a_busy_one_gets_the_newest_when_it_asks(core: Supplier, process: Process, camera: Camera) -> None:
     for _ in range(4):
-        assert core.frame(camera.shoot(), 0.0) == []
-    core.frame(newest := camera.shoot(), 0.0)
+        assert core.frame(camera.shoot(), SET_UP_WITHIN) == []
+    core.frame(newest := camera.shoot(), SET_UP_WITHIN)
     assert process.demand() is newest
     assert process.counts == {"offered": 5, "overwritten": 4, "in_flight": 1}
 

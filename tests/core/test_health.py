@@ -5,6 +5,7 @@ import pytest
 from supplierd.core.health import violations
 from supplierd.core.service import DEFAULT_DROP_BUDGET, ServiceClass, WorkerPolicy
 from supplierd.core.supplier import Supplier
+from supplierd.core.worker import SET_UP_WITHIN
 from tests.core.builders import Camera, Process, picture, report, supplier
 
 
@@ -21,7 +22,7 @@ def found(core: Supplier, now: float = 0.0) -> list[tuple[str, str, str]]:
 
 def drop(core: Supplier, dropped: int, consumed: int) -> Process:
     process, camera = Process(core), Camera()
-    process.join()
+    process.join(-SET_UP_WITHIN)
     for _ in range(consumed):
         core.frame(camera.shoot(), 0.0)
         process.demand(report=report(process.demand()))

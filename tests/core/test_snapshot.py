@@ -10,6 +10,7 @@ from supplierd.core.service import ServiceClass, WorkerPolicy
 from supplierd.core.snapshot import LAYOUT, ArenaSnapshot, Snapshot, take
 from supplierd.core.stream import MAX_PUBLISHED
 from supplierd.core.supplier import FrameRefusedError, Supplier
+from supplierd.core.worker import SET_UP_WITHIN
 from tests.core.builders import Camera, Process, frame, mailbox_pictured, picture, pictured, report, supplier
 
 
@@ -148,7 +149,7 @@ def test_a_mailbox(core: Supplier) -> None:
 def test_the_drop_ratio_is_over_the_window() -> None:
     core, camera = supplier(drop_window=10.0), Camera()
     process = Process(core)
-    process.join()
+    process.join(-SET_UP_WITHIN)
     assert pictured(core).drop_ratio is None
     for second in range(10):  # each second one consumed of four
         for _ in range(4):

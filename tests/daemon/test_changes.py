@@ -7,6 +7,7 @@ import pytest
 
 from supplierd.core.service import ServiceClass, WorkerPolicy
 from supplierd.core.supplier import Supplier
+from supplierd.core.worker import SET_UP_WITHIN
 from supplierd.daemon.changes import Changes
 from tests.core.builders import Camera, Process, supplier
 
@@ -68,14 +69,14 @@ def test_a_worker_is_named_when_its_drops_exceed_its_budget_and_when_they_no_lon
     changes.log(0.0)
     lines()
     for at in (0.1, 0.2, 0.3):  # it asks for none: two are replaced
-        owner.frame(camera.shoot(), at)
-    changes.log(0.4)
+        owner.frame(camera.shoot(), SET_UP_WITHIN + at)
+    changes.log(SET_UP_WITHIN + 0.4)
     fields = vars(caplog.records[0])["fields"]
     assert lines() == ["WARNING worker drops more than its budget", "INFO stream has a new publisher"]
     assert (fields["worker"], fields["dropped"], fields["promised"], fields["budget"]) == ("w", 2, 3, "10%")
-    changes.log(0.5)
+    changes.log(SET_UP_WITHIN + 0.5)
     assert lines() == []
-    changes.log(let_pass(owner, 0.5, int(WINDOW) + 1))
+    changes.log(let_pass(owner, SET_UP_WITHIN + 0.5, int(WINDOW) + 1))
     assert lines() == ["INFO worker keeps to its drop budget again", "WARNING stream silent"]
 
 
