@@ -145,6 +145,23 @@ def test_closing_ends_a_waiting_read_and_the_iteration(running: Daemon, name: Ca
         running.wait_for_state(worker_name, "gone")
 
 
+def test_a_close_that_was_cancelled_is_finished_by_the_next(running: Daemon, name: Callable[[str], str]) -> None:
+    worker_name = name("worker")
+
+    async def test() -> None:
+        worker = AsyncWorker(worker_name, [name("cam")], running.control)
+        reading = asyncio.create_task(worker.read())
+        await until(lambda: waiting(running, worker_name))
+        closing = asyncio.create_task(worker.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await worker.close()
+        assert await reading is None
+
+    run(test())
+    running.wait_for_state(worker_name, "gone")
+
+
 def test_a_cancelled_read_loses_nothing(running: Daemon, name: Callable[[str], str]) -> None:
     stream, worker_name = name("cam"), name("worker")
 
@@ -315,3 +332,10 @@ def test_bad_arguments_are_refused_with_what_is_allowed(home: Path) -> None:
             AsyncWorker("worker", "cam-1", runtime_dir=home)
         with pytest.raises(ValueError, match="tcp://host:port"):
             AsyncWorker("worker", control="localhost")
+
+    async def test() -> None:
+        async with AsyncWorker("worker", ["cam-1"], runtime_dir=home) as worker:
+            with pytest.raises(ValueError, match="timeout is nan: give seconds"):
+                await worker.read(float("nan"))
+
+    run(test())

@@ -6,14 +6,18 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
-from supplierd_client import Worker
+from supplierd_client import Publisher, Worker
 
 from tests.client.playing import Camera, Reader, in_threads, joined, took
 from tests.support.daemon import Daemon
 from tests.support.waiting import wait_for
 
+PICTURE = np.zeros((200, 200), np.uint8)
 AT_ONCE = 0.8
 """Seconds in which a reader must have ended; the repetition of a demand would take a second."""
 
@@ -94,6 +98,62 @@ def test_a_signal_handler_may_close(running: Daemon, name: Callable[[str], str],
         assert worker.read() is None
     finally:
         signal.signal(signal.SIGUSR1, former)
+
+
+class Interrupted:
+    """A publisher that a signal handler interrupts in the midst of a frame, or of closing."""
+
+    def __init__(self, publisher: Publisher, handler: Callable[[], object]) -> None:
+        self.publisher = publisher
+        self._handler = handler
+        self._store = publisher._lane.store
+
+    def __enter__(self) -> None:
+        self._former = signal.signal(signal.SIGUSR1, lambda *_: self._handler())
+        self.publisher._lane.store = self._interrupt  # type: ignore[method-assign]
+
+    def _interrupt(self, array: npt.NDArray[Any]) -> tuple[Any, str]:
+        signal.raise_signal(signal.SIGUSR1)
+        return self._store(array)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGUSR1, self._former)
+        del self.publisher._lane.store
+
+
+def test_a_signal_handler_may_close_a_publisher(running: Daemon, name: Callable[[str], str]) -> None:
+    publisher = Publisher(stream := name("cam"), running.inbox)
+    with Interrupted(publisher, publisher.close):
+        assert publisher.publish(PICTURE) == 1, "the frame is finished first"
+    with pytest.raises(ValueError, match="is closed"):
+        publisher.publish(PICTURE)
+    wait_for(lambda: (found := running.stream(stream)) and found.received == 1, "the frame")
+
+
+def test_a_signal_handler_must_not_publish_in_the_midst_of_a_frame(running: Daemon, name: Callable[[str], str]) -> None:
+    with Publisher(name("cam"), running.inbox) as publisher:
+        for call in (lambda: publisher.publish(PICTURE), lambda: publisher.loan((8, 8))):
+            with Interrupted(publisher, call), pytest.raises(RuntimeError, match="signal handler"):
+                publisher.publish(PICTURE)
+        assert publisher.publish(PICTURE) == 1
+
+
+def test_a_publisher_whose_closing_is_interrupted_is_closed(running: Daemon, name: Callable[[str], str]) -> None:
+    publisher = Publisher(stream := name("cam"), running.inbox, shared_memory="on")
+    publisher.publish(PICTURE)
+    arenas = list((running.runtime_dir / "arena").glob(f"{stream}*"))
+    assert arenas
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("supplierd_client.publisher.time.sleep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            publisher.close()
+    assert not any(arena.exists() for arena in arenas)
+    publisher.close()
+
+
+def interrupt(_seconds: float) -> None:
+    """What Ctrl-C does to a wait."""
+    raise KeyboardInterrupt
 
 
 def test_two_threads_may_read(running: Daemon, name: Callable[[str], str]) -> None:

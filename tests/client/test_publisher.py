@@ -1,8 +1,10 @@
 """The publisher never waits, numbers its frames without a gap, and lives with daemons that come, go and hang."""
 
+import copy
 import gc
 import itertools
 import os
+import pickle
 import threading
 import time
 import warnings
@@ -160,6 +162,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a number as name": ({"stream": 1}, "use 1 to 64 of A-Z"),
     "a long name": ({"stream": "x" * 65}, "use 1 to 64 of A-Z"),
     "no transport": ({"inbox": "localhost:5601"}, "tcp://host:port"),
+    "another transport": ({"inbox": "inproc://inbox"}, "tcp://host:port"),
     "no port": ({"inbox": "tcp://localhost"}, "tcp://host:port"),
     "a long path": ({"inbox": "ipc:///" + "x" * 200}, "cannot be used"),
     "a relative directory": ({"runtime_dir": "run"}, "begin it with /"),
@@ -177,3 +180,12 @@ def test_bad_arguments_are_refused_with_what_is_allowed(what: str, home: Path) -
         with pytest.raises(ValueError, match=words):
             Publisher(**{"stream": "cam-1", "runtime_dir": home, **arguments})
         gc.collect()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_it_cannot_be_copied(home: Path, copied: Callable[[object], object]) -> None:
+    with Publisher("cam-1", runtime_dir=home) as publisher, Worker("w", ["cam-1"], runtime_dir=home) as worker:
+        for alone in (publisher, worker):
+            with pytest.raises(TypeError, match="cannot be copied or pickled: make a"):
+                copied(alone)
+        assert publisher.publish(b"x") == 1

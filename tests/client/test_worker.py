@@ -223,6 +223,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no rate": ({"target_fps": 0}, "target_fps is 0: give a positive number"),
     "a negative rate": ({"target_fps": -1}, "target_fps is -1"),
     "an infinite rate": ({"target_fps": float("inf")}, "target_fps is inf"),
+    "a text as rate": ({"target_fps": "10"}, "target_fps is '10': give a positive number"),
     "no age": ({"max_age": 0.0}, "max_age is 0.0: give a positive number"),
     "no number": ({"max_age": float("nan")}, "max_age is nan"),
     "no transport": ({"control": "localhost"}, "tcp://host:port"),

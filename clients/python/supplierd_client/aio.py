@@ -11,10 +11,10 @@ from supplierd.notify import Notifier
 from supplierd_client.bell import Bell
 from supplierd_client.channel import Channel
 from supplierd_client.frame import Frame
-from supplierd_client.sockets import ProcessGuard, Source
+from supplierd_client.sockets import Alone, ProcessGuard, Source, deadline_after
 
 
-class AsyncWorker:
+class AsyncWorker(Alone):
     """A named consumer of one or more streams, for asyncio.
 
     As Worker, with `async for frame in worker` and `await worker.read()`. It belongs to one event loop; one task reads
@@ -51,7 +51,7 @@ class AsyncWorker:
         )
         self._notifier = Notifier()
         self._lock = asyncio.Lock()
-        self._closing = False
+        self._closing = self._closed = False
         self._something = asyncio.Event()
 
     async def read(self, timeout: float | None = None) -> Frame | None:  # noqa: ASYNC109  # the blocking worker's signature
@@ -67,7 +67,7 @@ class AsyncWorker:
             RefusedError, TakenOverError, ForkedError: as Worker.read.
         """
         self._guard.check()
-        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        deadline = deadline_after(timeout)
         async with self._lock:
             if self._closing:
                 return None
@@ -122,12 +122,14 @@ class AsyncWorker:
 
     async def close(self) -> None:
         """Take leave. A waiting `read` ends, and an iteration with it. May be called more than once."""
-        if self._guard.forked or self._closing:
+        if self._guard.forked:
             return
         self._closing = True
         self._something.set()
         async with self._lock:
-            self._channel.close()
+            if not self._closed:
+                self._closed = True
+                self._channel.close()
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
         while (frame := await self.read()) is not None:

@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Final
 
 import numpy as np
@@ -84,7 +85,7 @@ class Channel:
             if stream != ANY_STREAM:
                 check_name("stream", stream)
         for what, value in (("target_fps", target_fps), ("max_age", max_age)):
-            if value is not None and not (value > 0 and math.isfinite(value)):
+            if value is not None and not (isinstance(value, Real) and value > 0 and math.isfinite(value)):
                 raise ValueError(f"{what} is {value!r}: give a positive number, or None")
         self.endpoint = control or default_control(runtime_dir)
         self._keys = client_keys(self.endpoint, key, server_key)

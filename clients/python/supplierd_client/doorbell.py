@@ -18,7 +18,8 @@ from supplierd_client.putter import Putter
 RETRY_AFTER: Final = 1.0
 """Seconds between two attempts to reach a daemon's doorbell."""
 NOT_OVERTAKEN: Final = 1.0
-"""Seconds after a message by ZeroMQ for which the next ones take the same way, so that none overtakes it."""
+"""Seconds after a frame that went inline over ZeroMQ for which the next ones take the same way, so that none overtakes
+it."""
 _FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
 
 

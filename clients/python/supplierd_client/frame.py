@@ -105,16 +105,22 @@ class Frame:
         self.array = np.empty(0, np.uint8)
         self.array.flags.writeable = False
 
-    def __reduce__(self) -> tuple[type["Frame"], tuple[wire.Header, Moment, npt.NDArray[Any], float]]:
+    def __reduce__(self) -> tuple[Any, tuple[wire.Header, Moment, npt.NDArray[Any], float]]:
         """A pickled frame has its bytes, and can be read by whoever has supplierd_client, compiled or not."""
         moment = (self.seq, self._captured_wall, self._captured_mono)
-        return Frame, (self._header, moment, self.array, self.age)
+        return unpickled, (self._header, moment, self.array, self.age)
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.array.shape))
         return (
             f"<Frame {self.stream} {self.seq}: {self.encoding} {shape} {self.array.dtype}, {self.age * 1e3:.1f} ms old>"
         )
+
+
+def unpickled(header: wire.Header, moment: Moment, array: npt.NDArray[Any], age: float) -> Frame:
+    """A frame that was pickled, as read-only as it was."""
+    array.flags.writeable = False
+    return Frame(header, moment, array, age)
 
 
 def age_now(frame: Frame) -> float:

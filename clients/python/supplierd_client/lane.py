@@ -26,9 +26,10 @@ from supplierd.arena.writer import ArenaWriter, Slot
 from supplierd_client.errors import LoanError
 from supplierd_client.sockets import local_directory
 
-SHARED_FROM: Final = 32 * 1024
-"""Bytes from which a payload goes through shared memory by default: where it begins to cost no more than inline. With
-1 MiB and 4 workers it saves a quarter of the CPU, two fifths of the age (`python benchmarks/lanes.py --only sizes`)."""
+SHARED_FROM: Final = 4 * 1024
+"""Bytes from which a payload goes through shared memory by default: those of a page. That costs less than inline from
+16 KiB on (`python benchmarks/lanes.py --only sizes`), and libzmq's conflated inbox, which now and then loses the newest
+of larger messages (docs/adr/0004), gets only what it takes in one piece."""
 RETRY_AFTER: Final = 1.0
 
 log = logging.getLogger("supplierd_client")
@@ -113,7 +114,7 @@ class Lane:
             descriptor = self._writer.store(array)
         except (NoFreeSlotError, ArenaUnavailableError) as error:
             return None, self._failed(error)
-        self._problem = ""
+        self._mended()
         return descriptor, ""
 
     def redeem(self, loan: Loan) -> tuple[Descriptor | None, str]:
@@ -153,7 +154,7 @@ class Lane:
             slot = self._writer.acquire(size)
         except (NoFreeSlotError, ArenaUnavailableError) as error:
             return None, self._failed(error)
-        self._problem = ""
+        self._mended()
         return slot, ""
 
     def _reason(self, size: int) -> str:
@@ -163,6 +164,12 @@ class Lane:
         if size < self._smallest:
             return "small"
         return self._problem if self._problem and time.monotonic() < self._retry_at else ""
+
+    def _mended(self) -> None:
+        """There was a slot."""
+        if self._problem:
+            self._problem = ""
+            log.info("stream %s: frames go through shared memory again", self._stream)
 
     def _failed(self, error: NoFreeSlotError | ArenaUnavailableError) -> str:
         """The reason that an error stands for."""

@@ -28,7 +28,7 @@ class Pace:
     def learn(self, epoch: int, seq: int, captured: int, age: float) -> None:
         """A frame was handed out: `captured` in ns of its publisher's clock, `age` in seconds."""
         if epoch == self.epoch and seq > self.seq:
-            self.interval = (captured - self.captured) / (seq - self.seq) / 1e9
+            self.interval = (float(captured) - float(self.captured)) / (seq - self.seq) / 1e9
         self.epoch, self.seq, self.captured = epoch, seq, captured
         if not self.deviation:
             self.age, self.deviation = age, abs(age) / 2

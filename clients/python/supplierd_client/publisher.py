@@ -4,14 +4,13 @@ On one machine the pixels go into a slot of shared memory (lane.py) and the mess
 takes (doorbell.py); else they are part of it, and it goes over ZeroMQ.
 """
 
-import math
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +25,16 @@ from supplierd.wire.keys import client_keys
 from supplierd.wire.names import check_name
 from supplierd_client.doorbell import Doorbell
 from supplierd_client.lane import Lane, Loan
-from supplierd_client.sockets import ProcessGuard, Reach, connect, default_inbox
+from supplierd_client.sockets import Alone, ProcessGuard, Reach, connect, default_inbox
 
 CONNECT_WAIT: Final = 0.25
 """Seconds that the constructor waits for a daemon, so that a script's first frame finds it; a handshake takes 3 ms."""
 CLOSE_WAIT: Final = 0.05
 """Seconds after its publication that the last frame is given to get through when the publisher closes: closing a socket
 destroys what it has not yet written."""
+EARLIEST: Final = -7e9
+LATEST: Final = 9e9
+"""Unix seconds that a frame's capture time may have: 64 bits of nanoseconds can hold them, by either clock."""
 _NOBLOCK: Final = int(zmq.NOBLOCK)  # a plain number: an enumeration's takes longer
 ZERO_COPY_FROM: Final = 256 * 1024
 """Bytes of a message from which handing it to libzmq by reference is cheaper than a copy."""
@@ -41,7 +43,7 @@ Payload = npt.NDArray[Any] | bytes | bytearray | memoryview
 """What can be published, besides a Loan."""
 
 
-class Publisher:
+class Publisher(Alone):
     """Publishes the frames of one stream.
 
     May be used by several threads. After a restart of the daemon it reconnects by itself. Each Publisher is an epoch of
@@ -83,7 +85,8 @@ class Publisher:
         self.epoch = time.monotonic_ns()
         self.published = 0
         self.unsent = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close in the midst of `publish`
+        self._busy = self._closing = False
         self._guard = ProcessGuard("Publisher")
         self._lane = Lane(stream, self.endpoint, shared_memory, arena_slots)
         self._failing = False
@@ -131,47 +134,55 @@ class Publisher:
             The frame's seq: 1, 2, 3 …
 
         Raises:
-            ValueError: an empty payload, an array that is not of plain numbers, metadata that cannot be packed.
+            ValueError: an empty payload, an array that is not of plain numbers, metadata that cannot be packed; the
+                publisher is closed.
+            RuntimeError: called by a signal handler that interrupts `publish`.
             ForkedError: called in a forked child.
         """
         self._guard.check()
         mono, wall = time.monotonic_ns(), time.time_ns()
         if captured_at is not None:
-            if not math.isfinite(captured_at):
+            if not EARLIEST <= captured_at <= LATEST:
                 raise ValueError(f"captured_at is {captured_at!r}: give Unix seconds, or None for now")
             captured = round(captured_at * 1e9)
             mono, wall = mono - (wall - captured), captured
         with self._lock:
-            if self._closed:
-                raise ValueError(f"the publisher of {self.stream} is closed")
-            array = payload.array if type(payload) is Loan else payload
-            encoder = self._encoder
-            if (
-                metadata or type(array) is not ndarray or array.dtype is not self._dtype
-                or array.shape != self._shape or encoding != self._encoding
-            ):  # fmt: skip
-                array, encoder = self._prepare(array, encoding, metadata)
-            slot, inline = self._lane.redeem(payload) if type(payload) is Loan else self._lane.store(array)
-            seq = self.published + 1
-            if slot is not None:
-                message = encoder.encode(seq, wall, mono, slot)
-            else:
-                header = encoder.header._replace(seq=seq, captured_wall=wall, captured_mono=mono, inline=inline)
-                message = b"".join((wire.encode_head(header), _bytes_of(array)))
-            self.published = seq
-            self._published_at = now = time.monotonic()
-            if slot is None:
-                self._doorbell.yield_to(now)
-            if (slot is not None and self._doorbell.put(message, now)) or self._push(message):
-                if self._failing:
-                    self._failing = False
-                    self._reach.reached()
-            else:
-                self.unsent += 1
-                self._dtype = None  # the next header has to say so
-                self._failing = True
-                self._reach.failed(now)
-        return seq
+            if self._closed or self._busy:
+                self._refuse()
+            self._busy = True
+            try:
+                array = payload.array if type(payload) is Loan else payload
+                encoder = self._encoder
+                if (
+                    metadata or type(array) is not ndarray or array.dtype is not self._dtype
+                    or array.shape != self._shape or encoding != self._encoding
+                ):  # fmt: skip
+                    array, encoder = self._prepare(array, encoding, metadata)
+                slot, inline = self._lane.redeem(payload) if type(payload) is Loan else self._lane.store(array)
+                seq = self.published + 1
+                if slot is not None:
+                    message = encoder.encode(seq, wall, mono, slot)
+                else:
+                    header = encoder.header._replace(seq=seq, captured_wall=wall, captured_mono=mono, inline=inline)
+                    message = b"".join((wire.encode_head(header), _bytes_of(array)))
+                self.published = seq
+                self._published_at = now = time.monotonic()
+                if slot is None:
+                    self._doorbell.yield_to(now)
+                if (slot is not None and self._doorbell.put(message, now)) or self._push(message):
+                    if self._failing:
+                        self._failing = False
+                        self._reach.reached()
+                else:
+                    self.unsent += 1
+                    self._dtype = None  # the next header has to say so
+                    self._failing = True
+                    self._reach.failed(now)
+                return seq
+            finally:
+                self._busy = False
+                if self._closing:
+                    self._shut()
 
     def loan(self, shape: Sequence[int], dtype: npt.DTypeLike = np.uint8) -> Loan:
         """A writable array, in shared memory where that is used, to be filled and published without a copy.
@@ -185,9 +196,15 @@ class Publisher:
         """
         self._guard.check()
         with self._lock:
-            if self._closed:
-                raise ValueError(f"the publisher of {self.stream} is closed")
-            return self._lane.loan(tuple(shape), dtype)
+            if self._closed or self._busy:
+                self._refuse()
+            self._busy = True
+            try:
+                return self._lane.loan(tuple(shape), dtype)
+            finally:
+                self._busy = False
+                if self._closing:
+                    self._shut()
 
     @property
     def connected(self) -> bool:
@@ -197,18 +214,39 @@ class Publisher:
             return not self._closed and bool(self._socket.poll(0, zmq.POLLOUT))
 
     def close(self) -> None:
-        """Stop publishing; the last frame is given a moment to get through. May be called more than once."""
+        """Stop publishing; the last frame is given a moment to get through.
+
+        May be called repeatedly, from any thread, and from a signal handler that interrupts `publish`, which then
+        finishes before.
+        """
         if self._guard.forked:
             return
+        self._closing = True
         with self._lock:
-            if self._closed:
-                return
-            self._closed = True
+            if not self._busy:  # else it is this thread's `publish` that closes, on its way out
+                self._shut()
+
+    def _shut(self) -> None:
+        """Close what is open. The lock is held."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
             time.sleep(max(0.0, self._published_at + CLOSE_WAIT - time.monotonic()))
+        finally:  # whoever interrupts the wait
             self._socket.close(linger=0)
             self._doorbell.close()
             self._lane.close()
-        self._context.term()
+            self._context.term()
+
+    def _refuse(self) -> NoReturn:
+        """Nothing can be published now."""
+        if self._closed:
+            raise ValueError(f"the publisher of {self.stream} is closed")
+        raise RuntimeError(
+            f"the publisher of {self.stream} is in the midst of a frame, and was called again by the same thread: "
+            "a signal handler may close it, and must leave publishing to the program"
+        )
 
     def _push(self, message: bytes) -> bool:
         """Send a message over ZeroMQ; False without a connection."""
@@ -257,6 +295,10 @@ def _describe(payload: Payload, encoding: str | None) -> tuple[npt.NDArray[Any],
     Raises:
         ValueError: it is empty or cannot be described.
     """
+    if isinstance(payload, np.ma.MaskedArray):
+        raise ValueError(
+            "a masked array cannot be published, for its mask would be lost: give what .filled() makes of it"
+        )
     if isinstance(payload, np.ndarray):
         if payload.dtype.kind not in "biufc":
             raise ValueError(f"an array of dtype {payload.dtype} cannot be published: use one of plain numbers")

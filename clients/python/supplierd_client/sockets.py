@@ -1,10 +1,12 @@
 """What the client's sockets have in common: options, endpoints, and the check for a forked child."""
 
 import logging
+import math
 import os
+import time
 import weakref
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import zmq
 
@@ -30,6 +32,34 @@ UNREACHED_AFTER: Final = 5.0
 log = logging.getLogger("supplierd_client")
 
 
+TRANSPORTS: Final = ("ipc://", "tcp://")
+EXPECTED: Final = "give one like ipc:///run/supplierd/control.sock or tcp://host:port"
+
+
+def deadline_after(timeout: float | None) -> float:
+    """When a wait of so many seconds is over: seconds, monotonic. None: never.
+
+    Raises:
+        TypeError, ValueError: it is no number of seconds.
+    """
+    if timeout is None:
+        return float("inf")
+    seconds = float(timeout)
+    if math.isnan(seconds):
+        raise ValueError(f"timeout is {timeout!r}: give seconds, or None to wait for ever")
+    return time.monotonic() + seconds
+
+
+class Alone:
+    """What cannot be copied: it has sockets, which belong to one object."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        name = type(self).__name__
+        raise TypeError(f"a {name} cannot be copied or pickled: make a {name} where one is needed")
+
+
 class Reach:
     """Says once that nobody lets us in, and what may be the reason: a daemon does not tell a key that it refuses.
 
@@ -40,8 +70,10 @@ class Reach:
 
     def __init__(self, endpoint: str, keys: ClientKeys | None) -> None:
         hint = "" if keys is None else f", and is key {keys.own.public} in its configuration, for this"
+        self._endpoint = endpoint
         self._text = f"no daemon has answered at {endpoint} for {UNREACHED_AFTER:g} s: is it running{hint}?"
         self._since: float | None = None
+        self._told = False
 
     def failed(self, now: float) -> None:
         """Something could not be sent, for want of a connection. `now`: seconds, monotonic."""
@@ -49,11 +81,14 @@ class Reach:
             self._since = now
         elif now - self._since >= UNREACHED_AFTER:
             log.warning(self._text)
-            self._since = float("inf")  # never again
+            self._since, self._told = float("inf"), True  # never again
 
     def reached(self) -> None:
         """Something was sent."""
         self._since = None
+        if self._told:
+            self._told = False
+            log.info("the daemon answers again at %s", self._endpoint)
 
 
 def connect(
@@ -68,6 +103,8 @@ def connect(
     Raises:
         ValueError: the endpoint is not one that ZeroMQ understands.
     """
+    if not endpoint.startswith(TRANSPORTS):
+        raise ValueError(f"endpoint {endpoint!r} cannot be used: {EXPECTED}")
     socket = context.socket(kind)
     options = {
         zmq.LINGER: 0,
@@ -97,10 +134,7 @@ def connect(
         socket.connect(endpoint)
     except zmq.ZMQError as error:
         socket.close()
-        raise ValueError(
-            f"endpoint {endpoint!r} cannot be used: {error.strerror}; "
-            "give one like ipc:///run/supplierd/control.sock or tcp://host:port"
-        ) from None
+        raise ValueError(f"endpoint {endpoint!r} cannot be used: {error.strerror}; {EXPECTED}") from None
     return socket
 
 

@@ -21,7 +21,7 @@ from supplierd_client.bell import Bell
 from supplierd_client.channel import Channel
 from supplierd_client.express import Express
 from supplierd_client.frame import Frame
-from supplierd_client.sockets import LONGEST_WAIT, ProcessGuard, Source
+from supplierd_client.sockets import LONGEST_WAIT, Alone, ProcessGuard, Source, deadline_after
 
 _NEVER: Final = float("inf")
 _POLLIN: Final = int(zmq.POLLIN)
@@ -30,7 +30,7 @@ GENERAL_EVERY: Final = 2.0
 service manager, ZeroMQ's sockets."""
 
 
-class Worker:
+class Worker(Alone):
     """A named consumer of one or more streams.
 
     Iterating, or `read`, blocks until a frame is there, and always gives the freshest one: never an older one after a
@@ -109,8 +109,10 @@ class Worker:
             ForkedError: called in a forked child.
         """
         self._guard.check()
-        deadline = _NEVER if timeout is None else time.monotonic() + timeout
-        if not self._lock.acquire(timeout=-1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)):
+        deadline = deadline_after(timeout)
+        if not self._lock.acquire(
+            timeout=-1 if timeout is None else min(max(0.0, float(timeout)), threading.TIMEOUT_MAX)
+        ):
             return None  # another thread has been reading all the time
         try:
             self._reader = threading.get_ident()

@@ -7,6 +7,7 @@ option with 2. A second signal kills. PyAV is imported only when the command run
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 from collections.abc import Callable
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from supplierd_client.capture.encode import PixelFormat, Size
 
 LARGEST_SIDE = 16384  # pixels; twice an 8K camera's
+LARGEST_AREA = 8192 * 8192  # pixels; FFmpeg scales no more than four times that
+LONGEST = 10 * 365 * 86400.0  # seconds
 
 
 class SizeType(click.ParamType[tuple[int, int]]):
@@ -30,14 +33,31 @@ class SizeType(click.ParamType[tuple[int, int]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         """Parse `value`; fails with what is expected."""
         parts = str(value).lower().split("x")
-        if len(parts) != 2 or not all(p.isdecimal() and 0 < int(p) <= LARGEST_SIDE for p in parts):
+        if (
+            len(parts) != 2 or not all(p.isdecimal() and 0 < int(p) <= LARGEST_SIDE for p in parts)
+            or int(parts[0]) * int(parts[1]) > LARGEST_AREA
+        ):  # fmt: skip
             self.fail(
                 f"{value!r} is not a size; expected WIDTHxHEIGHT in pixels, such as 640x360, "
-                f"each from 1 to {LARGEST_SIDE}",
+                f"each from 1 to {LARGEST_SIDE}, and at most {LARGEST_AREA} together",
                 param,
                 ctx,
             )
         return int(parts[0]), int(parts[1])
+
+
+class NumberType(click.FloatRange):
+    """A number above 0 and up to `most`, which nan and inf are not."""
+
+    def __init__(self, most: float) -> None:
+        super().__init__(0, most, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse `value`; fails with what is expected."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -61,7 +81,7 @@ class SizeType(click.ParamType[tuple[int, int]]):
 @click.option("--size", type=SizeType(), help="Scale to this size.  [default: as the source]")
 @click.option(
     "--fps",
-    type=click.FloatRange(0, 1000, min_open=True),
+    type=NumberType(1000),
     help="Publish at most so many frames a second.  [default: all]",
 )
 @click.option("--loop", is_flag=True, help="Play a file over and over.")
@@ -72,7 +92,7 @@ class SizeType(click.ParamType[tuple[int, int]]):
     show_default=True,
     help="Pass pixels through shared memory.",
 )
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Stop after this time.")
+@click.option("--seconds", type=NumberType(LONGEST), help="Stop after this time.")
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many published frames.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
@@ -115,13 +135,14 @@ def main(
     from supplierd_client import ClientError, Publisher
 
     notifier = Notifier()
+    stop_by = on_signal()  # before anything runs that a signal may be meant for
     try:
         opened: Source
         if kind_of(source) == "file":
             opened = FileSource(source, loop=loop)
         else:
             opened = LiveSource(source, alive=notifier.alive)
-        on_signal(opened.close)
+        stop_by(opened.close)
         publisher = Publisher(
             stream, inbox, shared_memory=shared_memory, runtime_dir=runtime_dir, key=key, server_key=server_key
         )
@@ -157,12 +178,14 @@ def call_after(seconds: float, stop: Callable[[], None]) -> None:
     timer.start()
 
 
-def on_signal(stop: Callable[[], None]) -> None:
-    """Have SIGTERM and SIGINT call `stop` once, in a thread of its own; a second signal acts as it would by default.
+def on_signal() -> Callable[[Callable[[], None]], None]:
+    """Have SIGTERM and SIGINT call once, in a thread of its own, what the result is called with; a second signal acts
+    as it would by default.
 
     The handler itself only puts into a SimpleQueue, which is safe wherever the signal interrupts the main thread.
     """
     received: SimpleQueue[int] = SimpleQueue()
+    stops: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def handle(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)
@@ -170,8 +193,9 @@ def on_signal(stop: Callable[[], None]) -> None:
 
     def serve() -> None:
         received.get()
-        stop()
+        stops.get()()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
     threading.Thread(target=serve, name="signals", daemon=True).start()
+    return stops.put
