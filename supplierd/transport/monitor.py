@@ -5,7 +5,7 @@ from typing import Any
 import zmq
 
 from supplierd.transport.curve import present
-from supplierd.wire import control
+from supplierd.wire import control, endpoints
 from supplierd.wire.keys import ClientKeys
 
 
@@ -54,10 +54,9 @@ class Monitor:
                 self._drop()
                 raise NoAnswerError(f"the daemon on {self._endpoint} refuses to answer: {answer.message}")
         self._drop()
-        known = (
-            "with this runtime directory" if self._keys is None else "is this key in its configuration, as a monitor's"
-        )
-        raise NoAnswerError(f"no daemon answered on {self._endpoint} within {timeout:g} s: is it running, and {known}?")
+        known = "with this endpoint" if self._keys is None else "is this key in its configuration, as a monitor's"
+        hint = endpoints.barred(self._endpoint) or f"is it running, and {known}?"
+        raise NoAnswerError(f"no daemon answered on {self._endpoint} within {timeout:g} s: {hint}")
 
     def close(self) -> None:
         """Disconnect."""

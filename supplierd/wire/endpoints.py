@@ -65,6 +65,31 @@ def runtime_dir(explicit: str | os.PathLike[str] | None = None, environ: Mapping
     return Path(f"/dev/shm/supplierd-{os.getuid()}")
 
 
+def barred(endpoint: str) -> str | None:
+    """Why this user cannot reach a daemon there, and what to do about it; None: nothing bars them.
+
+    Where `endpoint` has no socket, the system's daemon may be the one that is meant: `runtime_dir` passes it over when
+    it cannot be entered.
+    """
+    if not endpoint.startswith("ipc://"):
+        return None
+    for path in (Path(endpoint.removeprefix("ipc://")), SYSTEM_RUNTIME_DIR / CONTROL_SOCKET):
+        try:
+            path.stat()
+            if os.access(path, os.R_OK | os.W_OK):
+                return None
+        except PermissionError:
+            pass
+        except OSError:
+            continue  # there is none
+        try:
+            group = path.parent.group()
+        except (KeyError, OSError, NotImplementedError):
+            group = "ITS-GROUP"  # it has no name, or cannot be seen
+        return f"this user may not open {path}: sudo usermod -aG {group} USER, and log in anew"
+    return None
+
+
 def _usable(path: Path) -> bool:
     """Whether a daemon serves there, or this user could run one there."""
     try:

@@ -1,13 +1,16 @@
 """Where daemon and clients meet: the runtime directory by each of its rules, socket paths, the boot id."""
 
 import os
+import re
 import socket
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from supplierd.wire import endpoints
-from supplierd.wire.endpoints import control_endpoint, inbox_endpoint, ipc, machine_boot_id, runtime_dir
+from supplierd.wire.endpoints import barred, control_endpoint, inbox_endpoint, ipc, machine_boot_id, runtime_dir
 
 VARIABLE = "SUPPLIERD_RUNTIME_DIR"
 
@@ -118,3 +121,45 @@ def test_nor_need_it_be_readable(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Path, "read_text", unreadable)
     assert len(machine_boot_id()) == 16
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A runtime directory that this user, who is nobody for the time of a test, may not enter; root enters any."""
+    path = tmp_path / "supplierd"
+    path.mkdir()
+    (path / "control.sock").touch()
+    path.chmod(0)
+    above, root = stat.S_IMODE(tmp_path.parent.stat().st_mode), os.geteuid() == 0
+    if root:
+        for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+            folder.chmod(0o755)
+        os.seteuid(65534)
+    yield path
+    if root:
+        os.seteuid(0)
+        for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+            folder.chmod(above)
+
+
+def test_who_may_not_enter_is_told_which_group_may(closed: Path, nowhere: Path) -> None:
+    hint = barred(control_endpoint(closed))
+    assert hint is not None
+    words = rf"this user may not open {closed}/control\.sock: sudo usermod -aG \S+ USER, and log in anew"
+    assert re.fullmatch(words, hint)
+
+
+def test_who_was_led_elsewhere_is_told_of_the_systems_daemon(
+    closed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "SYSTEM_RUNTIME_DIR", closed)
+    hint = barred(control_endpoint(tmp_path / "own"))
+    assert hint is not None
+    assert f"this user may not open {closed}/control.sock" in hint
+
+
+def test_nothing_bars_where_there_is_no_daemon_or_an_open_one(nowhere: Path, tmp_path: Path) -> None:
+    assert barred("tcp://127.0.0.1:5602") is None
+    assert barred(control_endpoint(tmp_path)) is None
+    (tmp_path / "control.sock").touch()
+    assert barred(control_endpoint(tmp_path)) is None

@@ -69,9 +69,12 @@ class Reach:
     """
 
     def __init__(self, endpoint: str, keys: ClientKeys | None) -> None:
-        hint = "" if keys is None else f", and is key {keys.own.public} in its configuration, for this"
         self._endpoint = endpoint
-        self._text = f"no daemon has answered at {endpoint} for {UNREACHED_AFTER:g} s: is it running{hint}?"
+        self._hint = "is it running?"
+        if keys is not None:
+            self._hint = f"is it running, and is key {keys.own.public} in its configuration, for this?"
+        elif endpoint.startswith("tcp:"):
+            self._hint = "is it running, and does it ask for keys (key and server_key)?"
         self._since: float | None = None
         self._told = False
 
@@ -80,7 +83,8 @@ class Reach:
         if self._since is None:
             self._since = now
         elif now - self._since >= UNREACHED_AFTER:
-            log.warning(self._text)
+            hint = endpoints.barred(self._endpoint) or self._hint
+            log.warning("no daemon has answered at %s for %g s: %s", self._endpoint, UNREACHED_AFTER, hint)
             self._since, self._told = float("inf"), True  # never again
 
     def reached(self) -> None:
