@@ -115,14 +115,18 @@ cdef class Express:
 
     def wait(self, double until):
         """Wait for something to happen that is not usual: what may be read then. It ends as the original does."""
-        cdef double now, awaited
+        cdef double now, awaited, late
         cdef int ready
         while True:
             if self._waiter.changes != self._changes:
                 self._learn_sources()
             now = monotonic()
-            if now - self._ticked_at >= _NEARLY * self._tick_after and self._tick(now):
-                break
+            late = now - self._ticked_at - self._tick_after
+            if late >= (_NEARLY - 1) * self._tick_after:
+                if late >= _STOOD_STILL:  # in the midst of a turn
+                    time.sleep(CATCH_UP)
+                if self._tick(now) or late >= _STOOD_STILL:
+                    break
             if now >= until or self._waiter.left:
                 break
             awaited = min(until, self._ticked_at + self._tick_after)

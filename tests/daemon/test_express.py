@@ -31,7 +31,7 @@ from supplierd.daemon.sessions import Sessions
 from supplierd.transport.descriptors import Descriptors
 from supplierd.transport.doorbells import Doorbells
 from supplierd.transport.inbox import Inbox
-from supplierd.transport.sockets import TICK, Message, Waiter
+from supplierd.transport.sockets import CATCH_UP, LONG_TICK, STOOD_STILL, TICK, Message, Waiter
 from supplierd.wire import frame as wire
 from supplierd.wire.bell import MAX_PACKET
 from supplierd.wire.doorbell import NOTHING, doorbell_path, encode_put
@@ -39,7 +39,7 @@ from supplierd.wire.errors import WireError
 from tests.support.doorbells import Knocker, readable
 from tests.support.fixtures import short_directory
 from tests.support.twins import both, is_compiled
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, wait_for
 
 COMPILED: Final = is_compiled(express)
 BOOT: Final = bytes(range(16))
@@ -397,3 +397,19 @@ def test_a_wait_ends_when_descriptors_become_short(module: Any) -> None:
         began = time.monotonic()
         assert waiting.wait(began + DEADLINE) == set()
         assert time.monotonic() < began + DEADLINE / 2
+
+
+@every_module
+def test_after_a_standstill_anywhere_in_a_turn_what_is_old_is_fetched_first(
+    module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world(module) as made:
+        made.turn()
+        standstill = time.monotonic() + LONG_TICK + 2 * STOOD_STILL
+        wait_for(lambda: time.monotonic() > standstill, "the end of the standstill")
+        slept: list[float] = []
+        monkeypatch.setattr(time, "sleep", slept.append)
+        made.turn()
+        assert slept == [CATCH_UP]
+        made.turn()
+        assert slept == [CATCH_UP]

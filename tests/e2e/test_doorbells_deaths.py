@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from supplierd_client import Publisher, Worker
 from supplierd_client.doorbell import NOT_OVERTAKEN, RETRY_AFTER
+from supplierd_client.lane import SHARED_FROM
 
 from tests.e2e.lane import publish
 from tests.e2e.lane_parts import SIZE, filled, is_whole
@@ -124,7 +125,7 @@ def test_after_a_standstill_the_first_frame_is_the_newest(daemon: Daemon, pushed
             daemon.freeze()
             frames_of(worker, 0.1)  # those that were under way
             if before == "inline":
-                camera.size = 30_000
+                camera.size = SHARED_FROM // 2
                 camera.running.wait_turns(10)
                 camera.size = SIZE
             end = time.monotonic() + STANDSTILL[before]

@@ -4,6 +4,7 @@ On one machine the pixels go into a slot of shared memory (lane.py) and the mess
 takes (doorbell.py); else they are part of it, and it goes over ZeroMQ.
 """
 
+import math
 import os
 import threading
 import time
@@ -32,9 +33,7 @@ CONNECT_WAIT: Final = 0.25
 CLOSE_WAIT: Final = 0.05
 """Seconds after its publication that the last frame is given to get through when the publisher closes: closing a socket
 destroys what it has not yet written."""
-EARLIEST: Final = -7e9
-LATEST: Final = 9e9
-"""Unix seconds that a frame's capture time may have: 64 bits of nanoseconds can hold them, by either clock."""
+_BEYOND: Final = 1 << 63  # nanoseconds
 _NOBLOCK: Final = int(zmq.NOBLOCK)  # a plain number: an enumeration's takes longer
 ZERO_COPY_FROM: Final = 256 * 1024
 """Bytes of a message from which handing it to libzmq by reference is cheaper than a copy."""
@@ -142,10 +141,7 @@ class Publisher(Alone):
         self._guard.check()
         mono, wall = time.monotonic_ns(), time.time_ns()
         if captured_at is not None:
-            if not EARLIEST <= captured_at <= LATEST:
-                raise ValueError(f"captured_at is {captured_at!r}: give Unix seconds, or None for now")
-            captured = round(captured_at * 1e9)
-            mono, wall = mono - (wall - captured), captured
+            mono, wall = _captured(captured_at, mono, wall)
         with self._lock:
             if self._closed or self._busy:
                 self._refuse()
@@ -289,17 +285,29 @@ class Publisher(Alone):
             self.close()
 
 
+def _captured(captured_at: float, mono: int, wall: int) -> tuple[int, int]:
+    """A capture time by the monotonic clock and by the wall's, which read `mono` and `wall` now: nanoseconds.
+
+    Raises:
+        ValueError: 64 bits cannot hold it, by one of them, as a frame's header has to.
+    """
+    nanoseconds = captured_at * 1e9
+    captured = round(nanoseconds) if math.isfinite(nanoseconds) else _BEYOND
+    by_mono = mono - (wall - captured)
+    if not (-_BEYOND <= captured < _BEYOND and -_BEYOND <= by_mono < _BEYOND):
+        raise ValueError(f"captured_at is {captured_at!r}: give Unix seconds, or None for now")
+    return by_mono, captured
+
+
 def _describe(payload: Payload, encoding: str | None) -> tuple[npt.NDArray[Any], str]:
     """A payload as an array, and its encoding.
 
     Raises:
         ValueError: it is empty or cannot be described.
     """
-    if isinstance(payload, np.ma.MaskedArray):
-        raise ValueError(
-            "a masked array cannot be published, for its mask would be lost: give what .filled() makes of it"
-        )
     if isinstance(payload, np.ndarray):
+        if hasattr(payload, "mask"):
+            raise ValueError("a masked array cannot be published, for its mask would be lost: give its filled()")
         if payload.dtype.kind not in "biufc":
             raise ValueError(f"an array of dtype {payload.dtype} cannot be published: use one of plain numbers")
         if not payload.shape:
