@@ -23,7 +23,7 @@ PURE: Final = "-py3-none-any.whl"
 NO_COMPILER: Final = {"CC": "/nonexistent/cc"}
 PURE_TESTS: Final = (
     ("client/test_session_*.py", "client/test_worker.py", "client/test_payloads.py", "arena", "core"),
-    ("client/test_doorbell.py", "daemon/test_bells.py", "daemon/test_express.py"),
+    ("client/test_doorbell.py", "daemon/test_bells.py", "daemon/test_express.py", "daemon/test_express_waits.py"),
     ("e2e/test_bells.py",),
 )
 """Each group in a run of its own, all at once: most of the time they wait for something."""
