@@ -42,6 +42,8 @@ CALM_GUARD: Final = 1.0
 """Seconds between two of them else: each tick counts the open files."""
 SWEEP: Final = 0.25
 """Seconds between two looks at who is still connected."""
+CALM_SWEEP: Final = 1.0
+"""Seconds between two of them while each worker has a bell, whose end is told of, and nothing unusual happens."""
 CLEAN: Final = 5.0
 """Seconds between two looks for arenas of publishers that have died."""
 HEAR_AT_MOST: Final = 0.005
@@ -95,6 +97,7 @@ class Distribution:
         self._max_message = max_message
         self._decoder = frame.Decoder()
         self._guarded_at = self._swept_at = self._cleaned_at = time.monotonic()
+        self._calm = False
         self._waiter = Waiter()
         self._doors = Doors(
             self._waiter, (*inboxes, *controls), self._links, supplier.settings.max_workers, descriptors
@@ -143,8 +146,10 @@ class Distribution:
 
         Demands are heard before frames are taken: a worker that is ready gets the frame that is just arriving.
         """
-        ready = self._express.wait(self._swept_at + SWEEP)
+        ready = self._express.wait(self._swept_at + (CALM_SWEEP if self._calm and self._doors.calm else SWEEP))
         now = time.monotonic()
+        if ready:
+            self._calm = False  # to be looked at soon
         if self._gatekeeper is not None and self._gatekeeper.socket in ready and self._gatekeeper.answer():
             self._waiter.again(self._gatekeeper.socket)
         self._doors.come_and_gone(ready, now)
@@ -355,9 +360,11 @@ class Distribution:
 
     def _sweep(self, now: float) -> None:
         """Look who is still there, count strangers, and log what has changed."""
+        self._calm = not self._push_links
         for session in self._sessions:
             if session.lost(now):
                 self._lose(session, now)
+            self._calm &= session.calm
         for name, link in self._push_links.items():
             worker = self.supplier.workers[name]
             if link.connected() and not worker.connected:

@@ -39,6 +39,11 @@ class Session:
     had_bell: bool = False
     _missed_at: float | None = None  # when the connection was seen to be gone
 
+    @property
+    def calm(self) -> bool:
+        """Whether its end would be told of, and has not begun as far as was seen."""
+        return self.bell is not None and self._missed_at is None
+
     def lost(self, now: float) -> bool:
         """Whether the worker's connection is gone, or did not come in time."""
         if self.link.handshakes > 1:
