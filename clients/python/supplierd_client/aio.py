@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -131,10 +131,14 @@ class AsyncWorker(Alone):
                 self._closed = True
                 self._channel.close()
 
-    async def __aiter__(self) -> AsyncIterator[Frame]:
-        while (frame := await self.read()) is not None:
-            yield frame
-            del frame
+    def __aiter__(self) -> Self:
+        return self  # a generator that is left in the midst would leave a task behind, to close it
+
+    async def __anext__(self) -> Frame:
+        frame = await self.read()
+        if frame is None:
+            raise StopAsyncIteration
+        return frame
 
     async def __aenter__(self) -> Self:
         return self
