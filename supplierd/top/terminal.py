@@ -39,7 +39,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
-        self._input = sys.stdin.fileno()
+        self._input, self._output = sys.stdin.fileno(), sys.stdout.fileno()
         self._before = termios.tcgetattr(self._input)
         self._lines: list[str] = []
 
@@ -105,5 +105,6 @@ class Terminal:
         return capture.get()
 
     def _write(self, text: str) -> None:
-        sys.stdout.buffer.write(text.encode(self.console.encoding, "replace"))
-        sys.stdout.buffer.flush()
+        data = text.encode(self.console.encoding, "replace")
+        while data:  # not buffered: what a lost terminal leaves in a buffer makes Python's exit status 120
+            data = data[os.write(self._output, data) :]
