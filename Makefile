@@ -26,7 +26,7 @@ SOAK_SECONDS ?= $(if $(filter command%,$(origin SECONDS)),$(SECONDS),1800)
 SEED ?=
 ARGS ?=
 PYTEST_ARGS ?=
-# The interpreter for a new .venv; empty: the newest of 3.13, 3.12 and 3.11 that starts, else python3.
+# The interpreter for a new .venv; empty: the newest of 3.14 to 3.11 that starts, else python3.
 PYTHON ?=
 
 .NOTPARALLEL:
