@@ -348,6 +348,7 @@ class Distribution:
         if packet:
             self._dialogue.rung(bell, packet, now)
         else:
+            self._calm = False  # its worker may be gone, too: that is looked at soon
             self._sessions.hung_up(bell)
 
     def answer(self, bell: Bell, demand: Demand, reply: Reply, now: float) -> None:

@@ -108,8 +108,8 @@ class Doors:
             with suppress(TransportError):  # somebody else's socket is there now: a later turn may succeed
                 listener.resume()
                 self._shut_doors.discard(listener)
-                if listener in self._sockets:
-                    self.watch(listener)
+            if listener in self._sockets:
+                self.watch(listener)  # it may have another socket, bound or not
         self._shut_doors &= {*self._all()}
 
     def _shut(self, listener: Listener, now: float) -> None:

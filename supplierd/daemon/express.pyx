@@ -136,6 +136,9 @@ cdef class Express:
             now = monotonic()
             if now - awaited >= _STOOD_STILL:
                 time.sleep(CATCH_UP)
+                now = monotonic()
+                if now - self._ticked_at >= self._tick_after:  # or it would be taken for another standstill
+                    self._tick(now)
                 break
             if ready == 0:  # as Waiter.wait does it when the time is over
                 hidden = self._waiter.wait(0.0)
@@ -187,7 +190,7 @@ cdef class Express:
         self._awaited, self._count, self._bells_at, self._doorbells_at, self._express_inboxes = awaited, 0, -1, -1, []
         own = {}
         if _has_libzmq:
-            own = {inbox.socket: inbox for inbox in self._inboxes if inbox.conflate and inbox.local}
+            own = {i.socket: i for i in self._inboxes if i.conflate and i.local and not i.spent}
         for descriptor, source in sources.items():
             awaited[self._count].fd, awaited[self._count].events = descriptor, <short>_POLLIN
             awaited[self._count].revents = 0
@@ -240,7 +243,7 @@ cdef class Express:
     # --- demands ------------------------------------------------------------------------------------------------------
 
     cdef bint _hear(self, double now) except -1:
-        """Answer what the bells have; whether that was all."""
+        """Answer what the bells have; whether that was all, and none has ended."""
         cdef epoll_event events[_EVENTS_AT_ONCE]
         cdef uint8_t packet[MAX_PACKET]
         cdef ssize_t size
@@ -256,6 +259,7 @@ cdef class Express:
                 continue
             if size < 0 and (errno == EAGAIN or errno == EINTR or errno == ECONNRESET):
                 continue  # see Bells.take
+            complete &= size > 0
             self._otherwise.rung(bell, (<char*>packet)[:size] if size > 0 else b"", now)
         return complete
 

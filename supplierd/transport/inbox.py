@@ -67,9 +67,9 @@ class Inbox(Listener):
         """The next message, or None where there is none.
 
         Raises:
-            MultipartError: the message had several parts; the socket may be a new one now, perhaps not yet bound.
+            MultipartError: the message had several parts; the socket may be a new one now, not yet bound, or spent.
         """
-        if not readable(self.socket):
+        if not readable(self.socket) or self.spent:
             return None
         try:
             message = self.socket.recv(zmq.NOBLOCK, copy=False)

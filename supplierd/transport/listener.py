@@ -32,6 +32,7 @@ class Listener(ABC):
         secured: whether peers need keys.
         socket: another one each time that it is bound anew.
         listening: whether anybody can connect.
+        spent: whether nothing more may be received: a new socket could not be had yet.
 
     Raises:
         zmq.ZMQError: the endpoint cannot be bound.
@@ -44,7 +45,7 @@ class Listener(ABC):
         self.local = endpoint.startswith(IPC)
         self.secured = lock is not None and not self.local
         self._lock = lock
-        self._replace = False  # whether to listen again takes a new socket
+        self.spent = False
         self._take(*self._prepare())
         try:
             self._bind(within=0.0)
@@ -70,7 +71,7 @@ class Listener(ABC):
     def _take(self, socket: Socket, strangers: StrangerCount) -> None:
         """This is the socket from now on."""
         self.socket, self._strangers = socket, strangers
-        self.listening = self._replace = False
+        self.listening = self.spent = False
 
     def _bind(self, within: float) -> None:
         """Bind, trying for so many seconds while the address is in use."""
@@ -110,7 +111,7 @@ class Listener(ABC):
             made = self._prepare()
         except zmq.ZMQError:
             self.pause()
-            self._replace = True
+            self.spent = True
             raise
         self._shut(linger=0)
         self._take(*made)
@@ -129,7 +130,7 @@ class Listener(ABC):
         Raises:
             zmq.ZMQError: somebody else has taken the endpoint, or a new socket cannot be had.
         """
-        if self._replace:
+        if self.spent:
             self.reopen()
         else:
             self._bind(within=0.0)

@@ -145,6 +145,28 @@ def test_a_door_for_which_no_socket_can_be_had_is_shut_until_there_is_one(
     arrives(inbox)
 
 
+def test_a_door_that_has_another_socket_but_not_its_address_is_waited_for_all_the_same(
+    context: Context, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiter = Waiter()
+    doors = Doors(waiter, [inbox], list, 8, Descriptors())
+
+    def no_socket() -> None:
+        raise zmq.ZMQError(errno.EMFILE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "_make", no_socket)
+        doors.reopen(inbox)
+    port = int(inbox.endpoint.rpartition(":")[2])
+    with wait_for(lambda: _listening(port), "the address"):
+        doors.look(1.0)
+        assert not inbox.listening
+        assert not [s for s in waiter.sources.values() if isinstance(s, zmq.Socket) and s.closed]
+        doors.come_and_gone(waiter.wait(0.0), 1.0)
+    wait_for(lambda: opened(doors, inbox), "the address to be free")
+    arrives(inbox)
+
+
 def _listening(port: int) -> socket.socket | None:
     try:
         return socket.create_server(("127.0.0.1", port))

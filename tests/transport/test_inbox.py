@@ -1,5 +1,6 @@
 """The inbox on real sockets: the newest only, and each message that libzmq would stumble over."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -125,6 +126,32 @@ def test_a_message_of_several_parts_is_refused_by_name_and_others_go_on(inbox: I
             return inbox.receive() is not None
 
         wait_for(returned, "the good publisher's return")
+
+
+def test_where_no_other_socket_can_be_had_after_several_parts_the_one_there_is_is_left_alone(
+    inbox: Inbox, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To read on would end the process."""
+    if not inbox.conflate:
+        return
+
+    def no_socket() -> None:
+        raise zmq.ZMQError(errno.EMFILE)
+
+    with raw_push(endpoint) as bad:
+        bad.sendall(zmtp_3_part(b"part one", more=True))
+        with monkeypatch.context() as patch:
+            patch.setattr(inbox, "_make", no_socket)
+            wait_for(lambda: refused(inbox), "the refusal")
+        assert not inbox.listening
+        assert inbox.spent
+        for _ in range(10):
+            assert inbox.receive() is None
+    inbox.resume()
+    assert not inbox.spent
+    with plain(zmq.PUSH, endpoint) as good:
+        good.send(b"good")
+        assert received(inbox) == b"good"
 
 
 def test_many_messages_of_several_parts_in_a_row(inbox: Inbox, endpoint: str) -> None:
