@@ -59,6 +59,10 @@ def runtime_dir(explicit: str | os.PathLike[str] | None = None, environ: Mapping
         return Path(chosen)
     if _usable(SYSTEM_RUNTIME_DIR):
         return SYSTEM_RUNTIME_DIR
+    return _private_dir(environ)
+
+
+def _private_dir(environ: Mapping[str, str]) -> Path:
     base = environ.get("XDG_RUNTIME_DIR")
     if base and os.path.isabs(base) and os.access(base, os.W_OK):
         return Path(base) / "supplierd"
@@ -68,26 +72,43 @@ def runtime_dir(explicit: str | os.PathLike[str] | None = None, environ: Mapping
 def barred(endpoint: str) -> str | None:
     """Why this user cannot reach a daemon there, and what to do about it; None: nothing bars them.
 
-    Where `endpoint` has no socket, the system's daemon may be the one that is meant: `runtime_dir` passes it over when
-    it cannot be entered.
+    Where `endpoint` has no socket and nobody chose its directory, the system's daemon may be the one that is meant:
+    `runtime_dir` passes it over when it cannot be entered.
     """
-    if not endpoint.startswith("ipc://"):
+    if not endpoint.startswith("ipc:///"):
         return None
-    for path in (Path(endpoint.removeprefix("ipc://")), SYSTEM_RUNTIME_DIR / CONTROL_SOCKET):
+    socket = Path(endpoint.removeprefix("ipc://"))
+    meant = [socket]
+    if not os.environ.get(RUNTIME_DIR_VARIABLE) and socket.parent == _private_dir(os.environ):
+        meant.append(SYSTEM_RUNTIME_DIR / CONTROL_SOCKET)
+    for path in meant:
+        bar = path
         try:
             path.stat()
             if os.access(path, os.R_OK | os.W_OK):
                 return None
         except PermissionError:
-            pass
+            bar = path.parent
         except OSError:
             continue  # there is none
-        try:
-            group = path.parent.group()
-        except (KeyError, OSError, NotImplementedError):
-            group = "ITS-GROUP"  # it has no name, or cannot be seen
-        return f"this user may not open {path}: sudo usermod -aG {group} USER, and log in anew"
+        return f"this user may not open {path}: {_remedy(bar)}"
     return None
+
+
+def _remedy(bar: Path) -> str:
+    """What to do where a file or directory lets this user not in."""
+    try:
+        status = bar.stat()
+    except OSError:  # one above it does not, either
+        return "choose a runtime directory that it may enter"
+    group_may = status.st_mode & (stat.S_IXGRP if stat.S_ISDIR(status.st_mode) else stat.S_IWGRP)
+    if not group_may or not status.st_gid:  # root's group is nobody's to join
+        return "run this as the user whose daemon it is, or give that one a runtime directory for both"
+    try:
+        group = bar.group()
+    except (KeyError, NotImplementedError):  # it has no name here, as in a container
+        group = str(status.st_gid)
+    return f"sudo usermod -aG {group} USER, and log in anew"
 
 
 def _usable(path: Path) -> bool:

@@ -1,10 +1,11 @@
 """Where daemon and clients meet: the runtime directory by each of its rules, socket paths, the boot id."""
 
+import grp
 import os
-import re
 import socket
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -125,13 +126,15 @@ def test_nor_need_it_be_readable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Iterator[Path]:
-    """A runtime directory that this user, who is nobody for the time of a test, may not enter; root enters any."""
+    """A runtime directory that this user, who is nobody for the time of a test, may not enter, but a group; root enters
+    any."""
     path = tmp_path / "supplierd"
     path.mkdir()
     (path / "control.sock").touch()
-    path.chmod(0)
+    path.chmod(0o070)
     above, root = stat.S_IMODE(tmp_path.parent.stat().st_mode), os.geteuid() == 0
     if root:
+        os.chown(path, -1, 1)
         for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
             folder.chmod(0o755)
         os.seteuid(65534)
@@ -142,24 +145,76 @@ def closed(tmp_path: Path) -> Iterator[Path]:
             folder.chmod(above)
 
 
+@contextmanager
+def as_owner() -> Iterator[None]:
+    """As who made the directory."""
+    nobody = os.geteuid() != os.getuid()
+    if nobody:
+        os.seteuid(0)
+    yield
+    if nobody:
+        os.seteuid(65534)
+
+
 def test_who_may_not_enter_is_told_which_group_may(closed: Path, nowhere: Path) -> None:
+    group = grp.getgrgid(closed.stat().st_gid).gr_name
     hint = barred(control_endpoint(closed))
+    assert hint == f"this user may not open {closed}/control.sock: sudo usermod -aG {group} USER, and log in anew"
+
+
+def test_a_group_without_a_name_is_told_by_its_number(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless(self: Path) -> str:
+        raise KeyError
+
+    monkeypatch.setattr(Path, "group", nameless)
+    assert f"usermod -aG {closed.stat().st_gid} USER" in (barred(control_endpoint(closed)) or "")
+
+
+@pytest.mark.parametrize("mode", [0o070, 0o000], ids=["of root's group", "for its owner alone"])
+def test_no_group_is_named_that_cannot_help(closed: Path, mode: int) -> None:
+    if mode and os.getuid():
+        pytest.skip("only root can give a directory to root's group")
+    with as_owner():
+        closed.chmod(mode)
+        if mode:
+            os.chown(closed, -1, 0)
+            os.setegid(1)  # this test's own group is root's
+    try:
+        hint = barred(control_endpoint(closed))
+    finally:
+        if mode:
+            os.setegid(0)
     assert hint is not None
-    words = rf"this user may not open {closed}/control\.sock: sudo usermod -aG \S+ USER, and log in anew"
-    assert re.fullmatch(words, hint)
+    assert f"may not open {closed}/control.sock: run this as the user whose daemon it is" in hint
+
+
+def test_nor_one_that_cannot_be_seen(closed: Path) -> None:
+    hint = barred(control_endpoint(closed / "deeper"))
+    assert hint == f"this user may not open {closed}/deeper/control.sock: choose a runtime directory that it may enter"
 
 
 def test_who_was_led_elsewhere_is_told_of_the_systems_daemon(
     closed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoints, "SYSTEM_RUNTIME_DIR", closed)
-    hint = barred(control_endpoint(tmp_path / "own"))
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    hint = barred(control_endpoint(runtime_dir()))
     assert hint is not None
     assert f"this user may not open {closed}/control.sock" in hint
 
 
+def test_who_chose_another_place_is_not(closed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "SYSTEM_RUNTIME_DIR", closed)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert barred(control_endpoint(tmp_path / "own")) is None
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "own"))
+    assert barred(control_endpoint(runtime_dir())) is None
+
+
 def test_nothing_bars_where_there_is_no_daemon_or_an_open_one(nowhere: Path, tmp_path: Path) -> None:
     assert barred("tcp://127.0.0.1:5602") is None
+    assert barred("ipc://@abstract") is None
     assert barred(control_endpoint(tmp_path)) is None
     (tmp_path / "control.sock").touch()
     assert barred(control_endpoint(tmp_path)) is None
