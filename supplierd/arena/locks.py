@@ -13,6 +13,8 @@ import logging
 import os
 import struct
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fcntl import F_OFD_GETLK, F_OFD_SETLK, F_RDLCK, F_UNLCK, F_WRLCK, fcntl
 from typing import Protocol
 
@@ -123,15 +125,16 @@ class LockFile:
 
     __del__ = close
 
-    def inherit(self) -> None:
-        """In a forked child: give up the parent's description; an heir has a new one. Raises OSError."""
+    def inherit(self) -> Heir | None:
+        """In a forked child: give up the parent's description; who is to hold again, by a new one. Raises OSError."""
         parents, self.fd = self.fd, -1
         if parents < 0:
-            return
+            return None
         try:
-            if self.heir is not None and self.heir.has_to_hold():
-                self.fd = os.open(f"/proc/self/fd/{parents}", os.O_RDONLY | os.O_CLOEXEC)
-                self.heir.hold_again()
+            if self.heir is None or not self.heir.has_to_hold():
+                return None
+            self.fd = os.open(f"/proc/self/fd/{parents}", os.O_RDONLY | os.O_CLOEXEC)
+            return self.heir
         finally:
             os.close(parents)
 
@@ -152,11 +155,22 @@ _OPEN: weakref.WeakSet[LockFile] = weakref.WeakSet()
 
 
 def _inherit() -> None:
+    heirs: list[Heir] = []
     for lock_file in list(_OPEN):
-        try:
-            lock_file.inherit()
-        except (OSError, ReferenceError) as error:
-            _log.warning("frames that this forked process has of its parent may change: %s", error)
+        with _warning():
+            if (heir := lock_file.inherit()) is not None:
+                heirs.append(heir)
+    for heir in heirs:  # not before: the end of a hold on one arena may settle those on others, whose locks it drops
+        with _warning():
+            heir.hold_again()
+
+
+@contextmanager
+def _warning() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ReferenceError) as error:
+        _log.warning("frames that this forked process has of its parent may change: %s", error)
 
 
 os.register_at_fork(after_in_child=_inherit)

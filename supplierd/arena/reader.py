@@ -56,6 +56,7 @@ class _Arena(Slots):
 
     def hold_again(self) -> None:
         """See locks.Heir: what is held, by locks of this process's own. Raises OSError."""
+        self._mapping_lock = threading.Lock()  # whoever had it is not in this process
         self.settle_anew()
         lost = sum(not self._lock_again(slot, generation) for slot, generation in self.held())
         if lost:

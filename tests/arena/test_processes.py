@@ -14,6 +14,7 @@ import pytest
 
 from supplierd.arena import ArenaReader, Descriptor, StaleDescriptorError, inspect, remove_dead_arenas
 from supplierd.arena.layout import TABLE_OFFSET
+from supplierd.arena.locks import LockFile
 from supplierd.arena.writer import ArenaWriter
 
 from .actors import LINE
@@ -157,6 +158,42 @@ def test_a_forked_child_holds_the_frames_that_it_has(writer: ArenaWriter, reader
     assert writer.stats().leased == 0, "they end with it"
     for end in (said, to_parent, to_child, tell):
         os.close(end)
+
+
+def test_a_forked_child_can_look_at_a_frame_that_another_thread_was_about_to_map(
+    writer: ArenaWriter, reader: ArenaReader
+) -> None:
+    lease = reader.lease(writer.write(b"\1" * 5000))
+    arena = next(iter(reader.arenas.values()))
+    with arena._mapping_lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            os._exit(set(lease.data) != {1})
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_forked_child_lets_go_of_all_its_parents_locks_before_it_takes_one(directory: Path) -> None:
+    """For the end of a hold on one arena may drop the lock of another."""
+
+    class Heir:
+        def has_to_hold(self) -> bool:
+            return True
+
+        def hold_again(self) -> None:
+            held_again.append(all(one.fd != parents for one, parents in zip(files, inherited, strict=True)))
+
+    held_again: list[bool] = []
+    files = [LockFile(os.open(directory / str(i), os.O_RDWR | os.O_CREAT)) for i in range(3)]
+    for one in files:
+        one.heir = Heir()
+    inherited = [one.fd for one in files]
+    child = os.fork()
+    if child == 0:
+        os._exit(held_again != [True] * 3)
+    assert os.waitpid(child, 0)[1] == 0
+    for one in files:
+        one.close()
 
 
 def test_a_forked_child_that_cannot_hold_its_frames_says_so(
