@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import zmq
 from supplierd_client import Publisher, Worker
 
 from tests.client.playing import Camera, Reader, in_threads, joined, took
@@ -128,6 +129,24 @@ def test_a_signal_handler_may_close_a_publisher(running: Daemon, name: Callable[
     with pytest.raises(ValueError, match="is closed"):
         publisher.publish(PICTURE)
     wait_for(lambda: (found := running.stream(stream)) and found.received == 1, "the frame")
+
+
+def test_a_signal_handler_may_close_a_publisher_that_looks_for_its_daemon(
+    running: Daemon, name: Callable[[str], str]
+) -> None:
+    publisher = Publisher(name("cam"), running.inbox)
+    poll = publisher._socket.poll
+
+    def interrupted(*args: int) -> int:
+        publisher.close()
+        return poll(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zmq.Socket, "poll", lambda _, *args: interrupted(*args))
+        assert publisher.connected, "it is not closed in the midst of it"
+    assert not publisher.connected
+    with pytest.raises(ValueError, match="is closed"):
+        publisher.publish(PICTURE)
 
 
 def test_a_signal_handler_must_not_publish_in_the_midst_of_a_frame(running: Daemon, name: Callable[[str], str]) -> None:

@@ -207,13 +207,21 @@ class Publisher(Alone):
         """Whether a daemon is there now."""
         self._guard.check()
         with self._lock:
-            return not self._closed and bool(self._socket.poll(0, zmq.POLLOUT))
+            if self._closed:
+                return False
+            busy, self._busy = self._busy, True
+            try:
+                return bool(self._socket.poll(0, zmq.POLLOUT))
+            finally:
+                self._busy = busy
+                if self._closing and not busy:
+                    self._shut()
 
     def close(self) -> None:
         """Stop publishing; the last frame is given a moment to get through.
 
-        May be called repeatedly, from any thread, and from a signal handler that interrupts `publish`, which then
-        finishes before.
+        May be called repeatedly, from any thread, and from a signal handler that interrupts another method,
+        which then finishes before.
         """
         if self._guard.forked:
             return
@@ -291,7 +299,10 @@ def _captured(captured_at: float, mono: int, wall: int) -> tuple[int, int]:
     Raises:
         ValueError: 64 bits cannot hold it, by one of them, as a frame's header has to.
     """
-    nanoseconds = captured_at * 1e9
+    try:
+        nanoseconds = float(captured_at) * 1e9
+    except OverflowError:
+        nanoseconds = math.inf
     captured = round(nanoseconds) if math.isfinite(nanoseconds) else _BEYOND
     by_mono = mono - (wall - captured)
     if not (-_BEYOND <= captured < _BEYOND and -_BEYOND <= by_mono < _BEYOND):
@@ -306,10 +317,10 @@ def _describe(payload: Payload, encoding: str | None) -> tuple[npt.NDArray[Any],
         ValueError: it is empty or cannot be described.
     """
     if isinstance(payload, np.ndarray):
-        if hasattr(payload, "mask"):
-            raise ValueError("a masked array cannot be published, for its mask would be lost: give its filled()")
         if payload.dtype.kind not in "biufc":
             raise ValueError(f"an array of dtype {payload.dtype} cannot be published: use one of plain numbers")
+        if hasattr(payload, "mask"):
+            raise ValueError("a masked array cannot be published, for its mask would be lost: give its filled()")
         if not payload.shape:
             raise ValueError("an array of 0 dimensions cannot be published: give it a shape, like (1,)")
         array, encoding = np.asarray(payload), encoding or wire.RAW
