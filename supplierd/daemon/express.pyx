@@ -12,6 +12,7 @@ from posix.unistd cimport close, pread
 
 from supplierd.arena.monotonic cimport monotonic
 from supplierd.core.mailbox cimport Mailbox
+from supplierd.core.stream cimport Stream
 from supplierd.core.supplier cimport Supplier
 from supplierd.core.worker cimport Worker
 from supplierd.daemon.known cimport KnownHeads, KnownParcel
@@ -58,7 +59,8 @@ cdef object _NOTHING = Reply.NOTHING
 cdef object _new_tuple = tuple.__new__
 cdef int _BURST = BURST, _GATHER_MS = GATHER_MS
 cdef double _STOOD_STILL = STOOD_STILL, _SERVED_LATELY = SERVED_LATELY, _TICK = TICK, _LONG_TICK = LONG_TICK
-cdef double _NEARLY = 0.75  # of the time to a tick, after which it is done when the loop is awake anyway
+cdef double _NEARLY = 0.75  # of the time to a tick, after which it is done when the loop is awake anyway, and nobody
+# has just been sent a frame, who may want this core for it
 cdef double _LEFT_FOR = 1.0  # seconds for which an inbox that had a long message is left to Python, which copies none
 
 if (
@@ -77,7 +79,7 @@ cdef class Express:
     cdef KnownHeads _known
     cdef object _waiter, _inboxes, _descriptors, _otherwise
     cdef dict _by_worker, _connections, _by_event
-    cdef bint _gathers
+    cdef bint _gathers, _has_served
     cdef double _served_at, _ticked_at, _tick_after
 
     cdef long _changes  # of the waiter, as known here
@@ -104,7 +106,7 @@ cdef class Express:
         self._by_event = doorbells.by_event if doorbells is not None else {}
         self._doorbells_fd = doorbells.descriptor if doorbells is not None else -1
         self._descriptors, self._otherwise = descriptors, otherwise
-        self._gathers, self._tick_after = False, _TICK
+        self._gathers, self._has_served, self._tick_after = False, False, _TICK
         self._served_at = self._ticked_at = monotonic()
         self._open_files = open_counter()
 
@@ -122,11 +124,12 @@ cdef class Express:
                 self._learn_sources()
             now = monotonic()
             late = now - self._ticked_at - self._tick_after
-            if late >= (_NEARLY - 1) * self._tick_after:
+            if late >= 0 or (late >= (_NEARLY - 1) * self._tick_after and not self._has_served):
                 if late >= _STOOD_STILL:  # in the midst of a turn
                     time.sleep(CATCH_UP)
                 if self._tick(now) or late >= _STOOD_STILL:
                     break
+            self._has_served = False
             if now >= until or self._waiter.left:
                 break
             awaited = min(until, self._ticked_at + self._tick_after)
@@ -161,7 +164,7 @@ cdef class Express:
                 for mailbox in worker.mailboxes.values():
                     if mailbox.owed and mailbox.pending is not None:
                         self._gathers = False
-        self._served_at = monotonic()
+        self._served_at, self._has_served = monotonic(), True
         self._supplier.distribution.observe(self._served_at - arrived)
 
     def hurry(self):
@@ -363,9 +366,12 @@ cdef class Express:
     cdef bint _accept(self, bytes message, double now) except -1:
         """Distribute a frame that arrived at `now`; False, and nothing was done, where that is not as simple."""
         cdef list deliveries
+        cdef Stream stream
         frame = self._known.frame(message)
         if frame is None:
             return False
+        stream = self._supplier.streams.get((<tuple>frame)[0])
+        former = None if stream is None else stream.newest  # whose hold ends when this one is on its way
         try:
             deliveries = self._supplier.frame(frame, now)
         except FrameRefusedError as refused:
