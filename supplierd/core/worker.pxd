@@ -13,6 +13,8 @@ cdef class Worker:
     cpdef on(self, object event)
     cpdef bint begins(self, double now)
     @cython.locals(mailbox=Mailbox)
+    cpdef bint expected(self, double now)
+    @cython.locals(mailbox=Mailbox)
     cpdef Mailbox in_flight(self)
     @cython.locals(mailbox=Mailbox, chosen=Mailbox)
     cpdef Mailbox best(self, double now)

@@ -21,6 +21,9 @@ SET_UP_WITHIN: Final = 2.0
 """Seconds after a JOIN within which a newcomer's first demand comes: to set a session up takes some tenths on a busy
 machine, in which frames go by that it could not ask for. One that asks later misses what it was promised."""
 
+SLOW_FROM: Final = 0.02
+"""Seconds with one frame after which a worker is slow, or hangs: to be heard a millisecond later is nothing to it."""
+
 
 class State(StrEnum):
     """What a worker is doing."""
@@ -166,9 +169,13 @@ class Worker:
         """Whether nothing is owed to it yet: it has come, and was not expected, and has not asked yet."""
         return now < self.owed_from and not self.number
 
-    def owed(self) -> bool:
-        """Whether a promised frame waits for it."""
-        return any(mailbox.owed and mailbox.pending is not None for mailbox in self.mailboxes.values())
+    def expected(self, now: float) -> bool:
+        """Whether a promised frame waits for it, and it may ask any moment: it is not at its last one for long."""
+        waits = False
+        if now - self.last_taken_at < SLOW_FROM:
+            for mailbox in self.mailboxes.values():
+                waits |= mailbox.owed and mailbox.pending is not None
+        return waits
 
     def best(self, now: float) -> Mailbox | None:
         """The mailbox to serve: of those that are ready, the least recently served."""

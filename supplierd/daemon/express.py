@@ -115,9 +115,11 @@ class Express:
 
     def served(self, deliveries: int, arrived: float) -> None:
         """A frame that arrived at a time has gone out to so many workers."""
+        self._served_at = now = time.monotonic()
         workers = self._supplier.workers
-        self._gathers = deliveries > 1 and (deliveries == len(workers) or not any(w.owed() for w in workers.values()))
-        self._served_at = time.monotonic()
+        self._gathers = deliveries > 1 and (
+            deliveries == len(workers) or not any(worker.expected(now) for worker in workers.values())
+        )
         self._supplier.distribution.observe(self._served_at - arrived)
 
     def hurry(self) -> None:

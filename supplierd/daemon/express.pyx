@@ -157,14 +157,11 @@ cdef class Express:
 
     cdef _served(self, Py_ssize_t deliveries, double arrived):
         cdef Worker worker
-        cdef Mailbox mailbox
-        self._gathers = deliveries > 1
+        self._served_at, self._has_served, self._gathers = monotonic(), True, deliveries > 1
         if deliveries != len(self._supplier.workers):
             for worker in self._supplier.workers.values():
-                for mailbox in worker.mailboxes.values():
-                    if mailbox.owed and mailbox.pending is not None:
-                        self._gathers = False
-        self._served_at, self._has_served = monotonic(), True
+                if worker.expected(self._served_at):
+                    self._gathers = False
         self._supplier.distribution.observe(self._served_at - arrived)
 
     def hurry(self):

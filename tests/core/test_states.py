@@ -4,7 +4,7 @@ import pytest
 
 from supplierd.core.service import WorkerPolicy
 from supplierd.core.supplier import Supplier
-from supplierd.core.worker import State
+from supplierd.core.worker import SLOW_FROM, State
 from tests.core.builders import Camera, Process, report, supplier
 
 IDLE_AFTER, TIMEOUT = 30.0, 5.0
@@ -50,6 +50,23 @@ def test_the_usual_round(core: Supplier, process: Process, camera: Camera) -> No
     assert state(process) is State.WAITING
     process.leave(3.0)
     assert state(process) is State.GONE
+
+
+def test_a_frame_waits_for_a_worker_that_may_ask_any_moment_but_not_for_a_slow_one(
+    core: Supplier, process: Process, camera: Camera
+) -> None:
+    """The demands of its neighbours are gathered meanwhile, or not."""
+    process.demand(0.0)
+    core.frame(camera.shoot(), 1.0)
+    assert not process.worker.expected(1.0), "nothing waits for it"
+    core.frame(camera.shoot(), 1.001)
+    assert process.worker.expected(1.0 + SLOW_FROM / 2)
+    assert not process.worker.expected(1.0 + SLOW_FROM)
+    process.demand(2.0)
+    core.frame(camera.shoot(), 2.001)
+    assert process.worker.expected(2.0 + SLOW_FROM / 2)
+    process.leave(2.002)
+    assert not process.worker.expected(2.003)
 
 
 def test_a_hung_worker_is_idle_once_frames_have_waited_long_enough(
