@@ -161,21 +161,23 @@ cdef class KnownHeads:
         cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(message)
         cdef Py_ssize_t head_size
         cdef _Known known
-        try:
-            header = self._decoder.decode(memoryview(message))
-        except WireError:
+        if not <Py_ssize_t>sizeof(FramePrefix) < len(message) <= MAX_PACKET:
             return
-        if header.arena is None or header.metadata or header.inline or len(message) > MAX_PACKET:
-            return
-        stream = self._supplier.streams.get(header.stream)
-        if stream is None or (stream.epoch, stream.last_seq) != (header.epoch, header.seq):
-            return  # it was refused
-        head_size = _head_size(data, data + sizeof(FramePrefix) + (data[6] | data[7] << 8))
+        head_size = _head_size(data, data + min(sizeof(FramePrefix) + (data[6] | data[7] << 8), <size_t>len(message)))
         if head_size < 0:
             return
         head = PyBytes_FromStringAndSize(<char*>data + sizeof(FramePrefix), head_size)
         if head not in self._decoder.known:
             return
+        try:
+            header = self._decoder.decode(memoryview(message))
+        except WireError:
+            return
+        if header.arena is None or header.inline:
+            return
+        stream = self._supplier.streams.get(header.stream)
+        if stream is None or (stream.epoch, stream.last_seq) != (header.epoch, header.seq):
+            return  # it was refused
         known = _Known.__new__(_Known)
         known.stream, known.file, known.boot = header.stream, header.arena.file, header.boot
         known.epoch, known.unsent = header.epoch, header.unsent

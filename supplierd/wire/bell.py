@@ -1,6 +1,7 @@
 """The bell: what a daemon and a worker on one machine say for each frame in shared memory, in 64 bytes or less.
 
-A bell is a Unix socket of packets (SOCK_SEQPACKET). Control messages go over it as they are; two have a short form:
+A bell is a Unix socket of packets (SOCK_SEQPACKET). RECHECK, LEAVE and the daemon's answers go over it as they are; two
+messages have a short form:
 
     offset  size  DEMAND       little-endian        offset  size  FRAME
          0     1  b"D"                                   0     1  b"F"
@@ -15,9 +16,10 @@ A bell is a Unix socket of packets (SOCK_SEQPACKET). Control messages go over it
         40     8  age          signed, ns               56     4  slot         unsigned
         48     8  processing   signed, ns               60     4  zeros
 
-What the frames of one publisher's run have in common is said once for each bell, in a packet HEAD: b"H", three zeros, a
-number (4 bytes), and the whole frame message of the first of them. FRAME names that head by its number; both sides
-forget all heads when MAX_HEADS are known and one more is told. A DEMAND's report is on the frame that came last.
+What the frames of one publisher's run have in common, metadata too, is said once for each bell, in a packet HEAD: b"H",
+three zeros, a number (4 bytes), and the whole frame message of the first of them. FRAME names that head by its number;
+both sides forget all heads when MAX_HEADS are known and one more is told. A DEMAND's report is on the frame that came
+last.
 """
 
 import struct
@@ -25,7 +27,7 @@ from typing import Final, NamedTuple
 
 from supplierd.wire.control import OUTCOMES
 from supplierd.wire.errors import WireError
-from supplierd.wire.frame import Header, decode
+from supplierd.wire.frame import Header, decode, pack_metadata
 
 MAX_PACKET: Final = 4096
 """Bytes. What is longer, as a frame with much metadata is, goes by the worker's other sockets."""
@@ -68,13 +70,13 @@ class Heads:
         self._last = 0
 
     def number(self, header: Header) -> int:
-        """The number of a frame's head; 0 for one that has no slot, or metadata of its own."""
-        arena = header.arena
-        if arena is None or header.metadata:
+        """The number of a frame's head; 0 for one that has no slot."""
+        arena, metadata = header.arena, pack_metadata(header.metadata)
+        if arena is None or metadata is None:  # a stranger's can be nested deeper than is packed here
             return 0
         key = (
             header.epoch, header.stream, header.boot, header.unsent, header.encoding, header.dtype, header.shape,
-            header.inline, arena.file,
+            header.inline, arena.file, metadata,
         )  # fmt: skip
         number = self._numbers.get(key)
         if number is None:
@@ -150,8 +152,8 @@ class Hearer:
             begins = bytes(packet[:1])
             raise WireError("bad_magic", f"a packet of {len(packet)} bytes that begins with {begins!r} is no frame")
         header = decode(packet[_HEAD.size :])
-        if header.arena is None or header.metadata:
-            raise WireError("bad_header", "a head is that of a frame in shared memory, without metadata")
+        if header.arena is None:
+            raise WireError("bad_header", "a head is that of a frame in shared memory")
         if len(self.heads) >= MAX_HEADS:
             self.heads.clear()
         self.heads[_HEAD.unpack_from(packet)[1]] = header

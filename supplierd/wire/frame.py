@@ -152,6 +152,14 @@ def pack_header(header: Header) -> bytes:
     return packed
 
 
+def pack_metadata(metadata: Mapping[str, Any]) -> bytes | None:
+    """What a header has of it, b"" for none: the same bytes are the same metadata. None where it cannot be packed."""
+    try:
+        return bytes(msgpack.packb(dict(metadata))) if metadata else b""
+    except (*UNPACK_ERRORS, AttributeError):
+        return None
+
+
 def whole_head(flags: int, seq: int, captured_wall: int, captured_mono: int, packed: bytes) -> bytes:
     """The head with this map. Raises WireError: the map is too long, or a number does not fit into its field."""
     size = len(packed)
@@ -239,6 +247,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self.known: dict[bytes, Header] = {}
+        self._once: set[bytes] = set()  # what was packed with metadata, and has come once
 
     def decode(self, message: memoryview) -> Header:
         """Read a frame message without copying its payload. Raises as `decode` does."""
@@ -270,12 +279,13 @@ class Decoder:
             return decode(message)
         return tuple.__new__(Header, (  # as Header(…), which is a function of Python's: this is done for each frame
             known.stream, known.epoch, known.boot, seq, captured_wall, captured_mono, known.unsent,
-            known.encoding, known.dtype, known.shape, {}, arena, known.inline, offset, payload_size,
+            known.encoding, known.dtype, known.shape, known.metadata, arena, known.inline, offset, payload_size,
         ))  # fmt: skip
 
     def _learn(self, head: bytes, slot: bytes, header: Header) -> None:
-        """Remember a header that was found in order, unless it holds what the receiver's user may change."""
-        if header.metadata or len(head) > _KNOWN_BYTES:
+        """Remember a header that was found in order; one with metadata when it comes again: other frames may have
+        others."""
+        if len(head) > _KNOWN_BYTES or (header.metadata and not self._comes_again(head)):
             return
         if header.arena is None:
             if ARENA_KEY in head:
@@ -285,6 +295,14 @@ class Decoder:
         if len(self.known) >= _KNOWN_HEADERS:
             self.known.clear()
         self.known[head] = header
+
+    def _comes_again(self, head: bytes) -> bool:
+        if head in self._once:
+            return True
+        if len(self._once) >= _KNOWN_HEADERS:
+            self._once.clear()
+        self._once.add(head)
+        return False
 
 
 def _stands_last(head: bytes, slot: bytes, arena: ArenaRef) -> bool:

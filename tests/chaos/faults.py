@@ -91,7 +91,7 @@ def descriptors(stage: Stage, chance: random.Random) -> str:
     """A process may open hardly any more files, and meanwhile must: whoever it talks to is started anew."""
     victim, seconds = pick(stage, chance), chance.uniform(0.3, 1.5)
     highest = max(map(int, os.listdir(f"/proc/{victim.pid}/fd")))
-    # Without any, a libzmq that listens aborts: the daemon's guard knows the limit of its start only.
+    # Without any, a libzmq that listens may abort at a connection that comes before the daemon's next look.
     limit = highest + chance.randrange(4, 12) if victim is stage.daemon else chance.randint(FEWEST, highest + 1)
     before = resource.prlimit(victim.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, (limit, before[1]))

@@ -169,6 +169,31 @@ def test_metadata_and_times_travel(pair: Pair) -> None:
     assert abs(frame.captured_at - time.time()) < 5
 
 
+@pytest.mark.parametrize(
+    "payload", [np.zeros((100, 100), np.uint8), bytes(10_000), b"small"], ids=["array", "bytes", "small"]
+)
+def test_metadata_that_stays_or_changes_travels_with_its_own_frame(pair: Pair, payload: Any) -> None:
+    boxes = [[1, 2]]
+    for metadata in [{"boxes": boxes, "n": 1}] * 5 + [{"n": n} for n in range(70)] + [None, {"boxes": boxes}, {}, None]:
+        frame = round_trip(*pair, payload, metadata=metadata)
+        assert frame.metadata == (metadata or {})
+    for number in range(5):
+        boxes.append([number])
+        assert round_trip(*pair, payload, metadata={"boxes": boxes}).metadata["boxes"] == boxes
+
+
+def test_who_changes_a_frames_metadata_changes_no_other_frames(pair: Pair) -> None:
+    picture = np.zeros((100, 100), np.uint8)
+    for _ in range(5):
+        frame = round_trip(*pair, picture, metadata={"boxes": [[1, 2]], "n": 1})
+        assert frame.metadata == {"boxes": [[1, 2]], "n": 1}
+        own: Any = frame.metadata
+        own["boxes"][0].append(3)
+        own["seen"] = True
+        assert frame.metadata == {"boxes": [[1, 2, 3]], "n": 1, "seen": True}
+        assert pickle.loads(pickle.dumps(frame)).metadata == frame.metadata
+
+
 def test_a_capture_time_in_the_future_is_passed_on(pair: Pair) -> None:
     assert round_trip(*pair, b"x", captured_at=time.time() + 100).age < -90
 

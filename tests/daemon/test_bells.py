@@ -114,10 +114,16 @@ def test_leases_are_told(daemon: Daemon, hand: Hand) -> None:
 
 
 def test_what_has_no_short_form_comes_by_the_link(daemon: Daemon, publisher: Publisher, hand: Hand) -> None:
-    """Small frames, and those with metadata of their own, go by ZeroMQ to a worker that has a bell; one at a time."""
+    """Small frames, and those with much metadata, go by ZeroMQ to a worker that has a bell; one at a time."""
     before: Heard | None = None
     for number, (payload, metadata, by_bell) in enumerate(
-        [(PICTURE, None, True), (b"small", None, False), (PICTURE, {"a": "x" * 3000}, False), (PICTURE, None, True)], 1
+        [
+            (PICTURE, None, True),
+            (b"small", None, False),
+            (PICTURE, {"a": "x" * 3000}, False),
+            (PICTURE, {"a": 1}, True),
+        ],
+        1,
     ):
         hand.demand(number, settled(before) if before else None)
         daemon.wait_for_state("w", "waiting")
@@ -134,6 +140,20 @@ def test_what_has_no_short_form_comes_by_the_link(daemon: Daemon, publisher: Pub
     snapshot = daemon.snapshot()
     assert_adds_up(snapshot)
     assert snapshot.workers[0].mailboxes[0].consumed == 3
+
+
+def test_metadata_is_told_once_for_all_frames_that_have_the_same(
+    daemon: Daemon, publisher: Publisher, hand: Hand
+) -> None:
+    kinds, before = [], None
+    for number, metadata in enumerate([{"a": 1}, {"a": 1}, {"a": 1}, {"a": 2}, {"a": 2}, {"a": 1}, None, None], 1):
+        hand.demand(number, settled(before) if before else None)
+        daemon.wait_for_state("w", "waiting")
+        publisher.publish(PICTURE, metadata=metadata)
+        before = hand.bell.frame()
+        kinds.append(before.kind)
+    assert kinds == ["H", "F", "F", "H", "F", "F", "H", "F"]
+    assert_adds_up(daemon.snapshot())
 
 
 def test_a_new_bell_takes_the_place_of_the_old_one(daemon: Daemon, publisher: Publisher, hand: Hand) -> None:

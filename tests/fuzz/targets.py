@@ -151,7 +151,6 @@ def heed_daemon(packet: bytes) -> str:
     except WireError as error:
         return error.reason
     assert is_name(header.stream)
-    assert not header.metadata
     assert isinstance(file, str)
     assert seq > 0
     place = frame.ArenaRef(file, slot, generation, offset, size)

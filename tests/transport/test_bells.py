@@ -266,7 +266,7 @@ def test_a_frame_whose_message_is_too_long_goes_another_way(bells: Bells, peers:
     number = heads.number(header)
     assert number
     assert not bell.ring(number, encode_frame(number, header), message)
-    assert not bell.ring(0, b"", slotted(1, metadata={"a": 1})[1])
+    assert not bell.ring(0, b"", slotted(1)[1])
     assert ring(bell, 2, heads)
     assert heard(peer, Hearer()) == 2
 

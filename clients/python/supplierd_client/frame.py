@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgpack
 import numpy as np
 import numpy.typing as npt
 
@@ -51,7 +52,7 @@ class Frame:
     lives. A worker that keeps many frames keeps their slots: `supplierd stats` shows how many each one holds.
     """
 
-    __slots__ = ("_captured_mono", "_captured_wall", "_header", "age", "array", "seq")
+    __slots__ = ("_captured_mono", "_captured_wall", "_header", "_metadata", "age", "array", "seq")
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Frame:
     ) -> None:
         self._header = header  # of this frame, or of another of its run, but for what is given here
         self.seq, self._captured_wall, self._captured_mono = moment
+        self._metadata: Mapping[str, Any] | None = None
         self.age = age
         self.array = array
 
@@ -98,7 +100,9 @@ class Frame:
     @property
     def metadata(self) -> Mapping[str, Any]:
         """What the publisher added."""
-        return self._header.metadata or {}  # an empty one may be that of all frames of a run
+        if self._metadata is None:
+            self._metadata = _copy(self._header.metadata)
+        return self._metadata
 
     def release(self) -> None:
         """Let go of the frame now; `array` and `data` become empty. What other arrays still view stays as it is."""
@@ -108,13 +112,19 @@ class Frame:
     def __reduce__(self) -> tuple[Any, tuple[wire.Header, Moment, npt.NDArray[Any], float]]:
         """A pickled frame has its bytes, and can be read by whoever has supplierd_client, compiled or not."""
         moment = (self.seq, self._captured_wall, self._captured_mono)
-        return unpickled, (self._header, moment, self.array, self.age)
+        return unpickled, (self._header._replace(metadata=self.metadata), moment, self.array, self.age)
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.array.shape))
         return (
             f"<Frame {self.stream} {self.seq}: {self.encoding} {shape} {self.array.dtype}, {self.age * 1e3:.1f} ms old>"
         )
+
+
+def _copy(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A frame's own metadata: that of its header may be all frames' of a run."""
+    packed = wire.pack_metadata(metadata)
+    return dict(metadata) if packed is None else msgpack.unpackb(packed) if packed else {}
 
 
 def unpickled(header: wire.Header, moment: Moment, array: npt.NDArray[Any], age: float) -> Frame:

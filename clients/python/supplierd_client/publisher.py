@@ -22,6 +22,7 @@ from supplierd.arena.writer import DEFAULT_SLOTS
 from supplierd.wire import frame as wire
 from supplierd.wire.encoder import Encoder
 from supplierd.wire.endpoints import machine_boot_id
+from supplierd.wire.frame import pack_metadata
 from supplierd.wire.keys import client_keys
 from supplierd.wire.names import check_name
 from supplierd_client.doorbell import Doorbell
@@ -51,9 +52,10 @@ class Publisher(Alone):
     Args:
         stream: 1 to 64 characters of A-Z a-z 0-9 . _ -, beginning with a letter or digit.
         inbox: the daemon's endpoint; None: the one in the runtime directory.
-        shared_memory: "auto" uses shared memory on ipc for payloads of SHARED_FROM bytes and more; "on" for every
-            payload; "off" for none. Where it cannot be had, frames go inline, with a warning, and are counted.
-        arena_slots: how many frames can be held at once by all workers, 4 to 1024. Memory is taken as they are.
+        shared_memory: "auto" uses shared memory on ipc for payloads of 4 KiB and more; "on" for every payload;
+            "off" for none. Where it cannot be had, frames go inline, with a warning, and are counted.
+        arena_slots: slots of shared memory, 4 to 1024: for the frames that workers and the daemon hold, the newest
+            three, and the one being written. Memory is taken as they are used.
         runtime_dir: an absolute path; None: as the daemon chooses it.
         key: a file NAME.secret, for a daemon that asks for keys, which it does on tcp only; None: $SUPPLIERD_KEY.
         server_key: the daemon's file NAME.public, with it; None: $SUPPLIERD_SERVER_KEY.
@@ -63,7 +65,7 @@ class Publisher(Alone):
         unsent: how many of them found no daemon.
 
     Raises:
-        ValueError: a name, an endpoint, a path or a key file is not allowed.
+        ValueError: a name, an endpoint, a path, a key file or another argument is not allowed.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Publisher(Alone):
         self._dtype: np.dtype[Any] | None = None
         self._shape: tuple[int, ...] = ()
         self._encoding: str | None = None
+        self._metadata: bytes | None = b""  # packed
         self._published_at = float("-inf")
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
@@ -133,8 +136,9 @@ class Publisher(Alone):
             The frame's seq: 1, 2, 3 …
 
         Raises:
-            ValueError: an empty payload, an array that is not of plain numbers, metadata that cannot be packed; the
-                publisher is closed.
+            ValueError: an empty payload, an array that is not of plain numbers, metadata that cannot be packed, no time
+                or name where one belongs; the publisher is closed.
+            LoanError: the loan is another publisher's, or was used already.
             RuntimeError: called by a signal handler that interrupts `publish`.
             ForkedError: called in a forked child.
         """
@@ -148,12 +152,13 @@ class Publisher(Alone):
             self._busy = True
             try:
                 array = payload.array if type(payload) is Loan else payload
-                encoder = self._encoder
+                packed = pack_metadata(metadata) if metadata else b""
                 if (
-                    metadata or type(array) is not ndarray or array.dtype is not self._dtype
-                    or array.shape != self._shape or encoding != self._encoding
+                    type(array) is not ndarray or array.dtype is not self._dtype or array.shape != self._shape
+                    or encoding != self._encoding or packed != self._metadata
                 ):  # fmt: skip
-                    array, encoder = self._prepare(array, encoding, metadata)
+                    array = self._prepare(array, encoding, metadata or {}, packed)
+                encoder = self._encoder
                 slot, inline = self._lane.redeem(payload) if type(payload) is Loan else self._lane.store(array)
                 seq = self.published + 1
                 if slot is not None:
@@ -187,7 +192,9 @@ class Publisher(Alone):
             shape, dtype: of the array.
 
         Raises:
-            ValueError: no array of plain numbers with at least one byte has this shape and dtype.
+            ValueError: no array of plain numbers with at least one byte has this shape and dtype; the publisher is
+                closed.
+            RuntimeError: called by a signal handler that interrupts `publish`.
             ForkedError: called in a forked child.
         """
         self._guard.check()
@@ -261,24 +268,21 @@ class Publisher(Alone):
         return True
 
     def _prepare(
-        self, payload: Payload, encoding: str | None, metadata: Mapping[str, Any] | None
-    ) -> tuple[npt.NDArray[Any], Encoder]:
-        """The payload as an array, and what writes its frame's head. Raises ValueError for what cannot be published."""
+        self, payload: Payload, encoding: str | None, metadata: Mapping[str, Any], packed: bytes | None
+    ) -> npt.NDArray[Any]:
+        """The payload as an array, and the encoder for it. Raises ValueError for what cannot be published."""
         array, name = _describe(payload, encoding)
         dtype, shape = (array.dtype.str, array.shape) if name == wire.RAW else ("", ())
-        encoder = self._encoder
-        same = encoder.header
-        if metadata or (self.unsent, name, dtype, shape) != (same.unsent, same.encoding, same.dtype, same.shape):
-            encoder = Encoder(
-                same._replace(
-                    unsent=self.unsent, encoding=name, dtype=dtype, shape=shape, metadata=dict(metadata or {})
-                )
+        same = self._encoder.header
+        said = (same.unsent, same.encoding, same.dtype, same.shape, self._metadata)
+        if (self.unsent, name, dtype, shape, packed) != said:
+            self._encoder = Encoder(
+                same._replace(unsent=self.unsent, encoding=name, dtype=dtype, shape=shape, metadata=dict(metadata))
             )
-        if not metadata:
-            self._encoder = encoder
-            self._dtype = array.dtype if isinstance(payload, np.ndarray) else None
-            self._shape, self._encoding = array.shape, encoding
-        return array, encoder
+            self._metadata = packed
+        self._dtype = array.dtype if isinstance(payload, np.ndarray) else None
+        self._shape, self._encoding = array.shape, encoding
+        return array
 
     def __enter__(self) -> Self:
         return self
