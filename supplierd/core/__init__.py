@@ -9,4 +9,6 @@ supplier   what happens on a frame, a demand, a join, a departure and a tick
 snapshot   one immutable picture of everything, for metrics, people and tests
 health     what in a snapshot breaks a promise
 histogram  plain counts in fixed buckets
+access     who may do what, by key
+bucket     how often something may happen
 """

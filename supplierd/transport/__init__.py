@@ -1,4 +1,4 @@
-"""The daemon's sockets: the only place of the daemon that knows ZeroMQ.
+"""The daemon's sockets. Nothing else of the daemon knows ZeroMQ, but `daemon/express.pyx`, which receives by libzmq.
 
     sockets   the context, and options that every socket gets
     lock      one daemon per socket file

@@ -1,8 +1,8 @@
 """Where publishers' frames arrive: a PULL socket that keeps nothing but the newest.
 
-On ipc it is conflated: one message deep for each publisher. On tcp it is plain and drained to the newest of each stream
-by whoever reads it, which means the same: libzmq's conflated receiver wakes for each chunk of a large message, and
-now and then loses one and leaks it. `conflate` can be chosen for each endpoint.
+On ipc it is conflated: one message deep for each publisher. On tcp it is plain and drained to the newest of each
+publisher by whoever reads it, which means the same: libzmq's conflated receiver wakes for each chunk of a large
+message, and now and then loses one and leaks it. `conflate` can be chosen for each endpoint.
 
 A message of several parts can abort the process if a conflated socket is read again after it, so that is closed and
 bound anew; publishers reconnect by themselves. A plain socket is read to the end of the message.

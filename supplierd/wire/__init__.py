@@ -7,6 +7,7 @@ doorbell   by which publishers on the daemon's machine put messages into an inbo
 control    what workers, monitors and the daemon tell each other
 names      the rule for names of streams and workers
 endpoints  the runtime directory and the sockets in it
+keys       key files
 errors     WireError and its reasons
 """
 
