@@ -35,7 +35,7 @@ MAX_HEADS: Final = 64
 
 FRAME: Final = struct.Struct("<B3xIQqqQQQI4x")
 DEMAND: Final = struct.Struct("<BB2xIQQQQqq")
-_HEAD: Final = struct.Struct("<B3xI")
+HEAD: Final = struct.Struct("<B3xI")
 FRAME_KIND: Final = ord("F")
 HEAD_KIND: Final = ord("H")
 DEMAND_KIND: Final = ord("D")
@@ -108,7 +108,7 @@ class Told:
 
 def encode_head(number: int, message: bytes | bytearray | memoryview) -> bytes:
     """The packet that tells a head, with the frame of this message."""
-    return _HEAD.pack(HEAD_KIND, number) + message
+    return HEAD.pack(HEAD_KIND, number) + message
 
 
 def encode_frame(number: int, header: Header) -> bytes:
@@ -148,15 +148,15 @@ class Hearer:
             if head is None or head.arena is None or not seq:
                 raise WireError("bad_header", f"a frame of head {number}, which was not told")
             return head, (seq, wall, mono), (head.arena.file, slot, generation, offset, size)
-        if len(packet) < _HEAD.size or packet[0] != HEAD_KIND:
+        if len(packet) < HEAD.size or packet[0] != HEAD_KIND:
             begins = bytes(packet[:1])
             raise WireError("bad_magic", f"a packet of {len(packet)} bytes that begins with {begins!r} is no frame")
-        header = decode(packet[_HEAD.size :])
+        header = decode(packet[HEAD.size :])
         if header.arena is None:
             raise WireError("bad_header", "a head is that of a frame in shared memory")
         if len(self.heads) >= MAX_HEADS:
             self.heads.clear()
-        self.heads[_HEAD.unpack_from(packet)[1]] = header
+        self.heads[HEAD.unpack_from(packet)[1]] = header
         return header, (header.seq, header.captured_wall, header.captured_mono), header.arena
 
 

@@ -141,7 +141,7 @@ def test_a_thread_that_had_to_wait_for_another_reads_no_longer_than_it_said(daem
 
 
 def test_inline_frames_come_in_order_to_the_same_worker(daemon: Daemon, pulled: PulledFrames) -> None:
-    """Small ones, and those with metadata, little or more than fits into a packet, go by ZeroMQ."""
+    """Small ones, and those with more metadata than fits into a packet, go by ZeroMQ; those with little do not."""
     kinds: list[tuple[int, dict[str, str] | None]] = [
         (SIZE, None), (100, None), (SIZE, {"a": "b"}), (SIZE, {"a": "x" * 3000}), (100, {"a": "x" * 30_000}),
     ]  # fmt: skip
@@ -151,7 +151,7 @@ def test_inline_frames_come_in_order_to_the_same_worker(daemon: Daemon, pulled: 
         for turn in range(8 * len(kinds)):
             size, metadata = kinds[turn * 3 % len(kinds) if turn % 2 else turn % len(kinds)]
             seq = publisher.publish(filled(publisher.published + 1, size), metadata=metadata)
-            if size != SIZE or metadata:
+            if size != SIZE or (metadata and metadata != {"a": "b"}):
                 inline.append(seq)
             frame = worker.read(DEADLINE)
             assert frame is not None

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from supplierd.arena import ArenaError, ArenaReader
-from supplierd.wire.bell import FRAME, FRAME_KIND, MAX_HEADS, encode_demand
+from supplierd.wire.bell import FRAME, FRAME_KIND, HEAD, HEAD_KIND, MAX_HEADS, encode_demand
+from supplierd.wire.errors import WireError
 from supplierd.wire.frame import Header
 from supplierd_client.bell import NEVER_WAIT, Bell
 from supplierd_client.frame import Frame, is_ours
@@ -77,14 +78,12 @@ class Express:
         except OSError:  # the daemon is gone, or has too much to do: whoever looks next is told
             session.next_at = now
             return None
-        if size != FRAME.size or self._bell.buffer[0] != FRAME_KIND:
+        told = self._told(size)
+        head = None if told is None else self._heads.get(told[0]) or self._learn(told[0])
+        if told is None or head is None or not head[-1]:
             self._bell.put_back(size)
             return None
-        _, number, seq, wall, mono, generation, offset, length, slot = FRAME.unpack_from(self._bell.buffer)
-        head = self._heads.get(number) or self._learn(number)
-        if head is None or not head[-1]:
-            self._bell.put_back(size)
-            return None
+        _, seq, wall, mono, generation, offset, length, slot = told
         header, file, dtype, shape, _ = head
         arrived = time.monotonic_ns()
         age = (arrived - mono) / 1e9
@@ -96,6 +95,21 @@ class Express:
             self._bell.put_back(size)
             return None
         return Frame(header, (seq, wall, mono), array, age)
+
+    def _told(self, size: int) -> tuple[int, ...] | None:
+        """The numbers of a FRAME, or of one that comes with a new head: should that be heard again, it is the same."""
+        buffer = self._bell.buffer
+        if size == FRAME.size and buffer[0] == FRAME_KIND:
+            return FRAME.unpack_from(buffer)[1:]
+        if size <= HEAD.size or buffer[0] != HEAD_KIND:
+            return None
+        try:
+            _, moment, (_, slot, generation, offset, length) = self._bell.hearer.frame(buffer[:size])
+        except WireError:
+            return None
+        number = HEAD.unpack_from(buffer)[1]
+        self._heads.pop(number, None)
+        return (number, *moment, generation, offset, length, slot)
 
     def _learn(self, number: int) -> _Head | None:
         """What holds for all frames of a head."""

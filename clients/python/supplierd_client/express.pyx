@@ -14,7 +14,8 @@ from supplierd_client.turn cimport Turn
 
 import numpy as np
 
-from supplierd.wire.bell import DEMAND, DEMAND_KIND, FRAME, FRAME_KIND, MAX_HEADS, OUTCOME_NUMBERS
+from supplierd.wire.bell import DEMAND, DEMAND_KIND, FRAME, FRAME_KIND, HEAD_KIND, MAX_HEADS, OUTCOME_NUMBERS
+from supplierd.wire.errors import WireError
 from supplierd_client.frame import is_ours
 from supplierd_client.sockets import LONGEST_WAIT
 
@@ -23,6 +24,7 @@ cdef enum:
 
 cdef uint8_t _DEMAND_KIND = DEMAND_KIND
 cdef uint8_t _FRAME_KIND = FRAME_KIND
+cdef uint8_t _HEAD_KIND = HEAD_KIND
 cdef dict _OUTCOMES = OUTCOME_NUMBERS
 cdef Py_ssize_t _MAX_HEADS = MAX_HEADS
 cdef int _LONGEST_WAIT = LONGEST_WAIT
@@ -90,6 +92,8 @@ cdef class Express:
         found = None
         if size == sizeof(FramePacket) and self._buffer[0] == _FRAME_KIND:
             found = self._open(turn, <FramePacket*>&self._buffer[0])
+        elif size > 8 and self._buffer[0] == _HEAD_KIND:
+            found = self._hear(turn, size)
         if found is None:
             self._bell.put_back(size)
         return found
@@ -117,6 +121,18 @@ cdef class Express:
             if self._awaited[i].revents:
                 return self._awaited[i].fd == self._descriptor and self._awaited[i].revents == POLLIN
         return False
+
+    cdef Frame _hear(self, Turn turn, Py_ssize_t size):
+        """The frame that a new head comes with, as `_open`; should it be heard again, it is the same one."""
+        cdef FramePacket told
+        told.kind, told.head = _FRAME_KIND, (<uint32_t*>&self._buffer[4])[0]
+        try:
+            _, (told.seq, told.captured_wall, told.captured_mono), place = self._bell.hearer.frame(self._bell.buffer[:size])
+            _, told.slot, told.generation, told.offset, told.size = place
+        except (WireError, OverflowError):
+            return None
+        self._heads.pop(told.head, None)
+        return self._open(turn, &told)
 
     cdef Frame _open(self, Turn turn, FramePacket* told):
         """The frame that a packet tells of, handed out; None, and nothing has changed, where that is not as simple."""
