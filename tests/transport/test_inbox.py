@@ -1,6 +1,7 @@
 """The inbox on real sockets: the newest only, and each message that libzmq would stumble over."""
 
 import errno
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -51,6 +52,23 @@ def refused(inbox: Inbox) -> MultipartError | None:
     except MultipartError as error:
         return error
     return None
+
+
+def refused_at_last(inbox: Inbox, bad: socket.socket) -> MultipartError:
+    """The refusal of a message of several parts. A conflated socket is sent more of them meanwhile, as by a publisher
+    that goes on: it keeps one back now and then, where its writer and its reader meet, until the next one comes."""
+    bad.sendall(zmtp_3_part(b"part one", more=True))
+    if not inbox.conflate:
+        bad.sendall(zmtp_3_part(b"part two"))  # a plain socket hands out whole messages only
+        return wait_for(lambda: refused(inbox), "the refusal")
+
+    def refusal() -> MultipartError | None:
+        error = refused(inbox)
+        if error is None:
+            bad.sendall(zmtp_3_part(b"another part", more=True))
+        return error
+
+    return wait_for(refusal, "the refusal")
 
 
 def test_each_endpoint_conflates_as_suits_it_unless_told_otherwise(context: Context, home: Path) -> None:
@@ -114,10 +132,7 @@ def test_a_message_of_several_parts_is_refused_by_name_and_others_go_on(inbox: I
     with plain(zmq.PUSH, endpoint) as good, raw_push(endpoint) as bad:
         good.send(b"before")
         assert received(inbox) == b"before"
-        bad.sendall(zmtp_3_part(b"part one", more=True))
-        if not inbox.conflate:
-            bad.sendall(zmtp_3_part(b"part two"))  # a plain socket hands out whole messages only
-        error = wait_for(lambda: refused(inbox), "the refusal")
+        error = refused_at_last(inbox, bad)
         assert "several parts" in str(error)
         assert error.peer
 
@@ -139,10 +154,9 @@ def test_where_no_other_socket_can_be_had_after_several_parts_the_one_there_is_i
         raise zmq.ZMQError(errno.EMFILE)
 
     with raw_push(endpoint) as bad:
-        bad.sendall(zmtp_3_part(b"part one", more=True))
         with monkeypatch.context() as patch:
             patch.setattr(inbox, "_make", no_socket)
-            wait_for(lambda: refused(inbox), "the refusal")
+            refused_at_last(inbox, bad)
         assert not inbox.listening
         assert inbox.spent
         for _ in range(10):
@@ -158,10 +172,7 @@ def test_many_messages_of_several_parts_in_a_row(inbox: Inbox, endpoint: str) ->
     """Each rebuild is survived, though the system may take a moment to give an address back."""
     for _ in range(30):
         with raw_push(endpoint) as bad:
-            bad.sendall(zmtp_3_part(b"part one", more=True))
-            if not inbox.conflate:
-                bad.sendall(zmtp_3_part(b"part two"))
-            wait_for(lambda: refused(inbox), "a refusal")
+            refused_at_last(inbox, bad)
     with plain(zmq.PUSH, endpoint) as good:
         good.send(b"good")
         assert received(inbox) == b"good"
