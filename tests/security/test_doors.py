@@ -1,6 +1,5 @@
 """The daemon's doors without a daemon: what is shut is opened again, whatever was in the way."""
 
-import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -15,7 +14,7 @@ from supplierd.transport.link import Link
 from supplierd.transport.listener import Listener
 from supplierd.transport.sockets import Context, Waiter, make_context
 from tests.support.daemon import free_port
-from tests.support.peers import plain
+from tests.support.peers import no_socket, plain
 from tests.support.waiting import wait_for
 
 
@@ -122,9 +121,6 @@ def test_a_door_for_which_no_socket_can_be_had_is_shut_until_there_is_one(
     waiter = Waiter()
     doors = Doors(waiter, [inbox], list, 8, Descriptors())
 
-    def no_socket() -> None:
-        raise zmq.ZMQError(errno.EMFILE)
-
     with (
         plain(zmq.PUSH, inbox.endpoint),
         caplog.at_level("ERROR", "supplierd.security"),
@@ -150,9 +146,6 @@ def test_a_door_that_has_another_socket_but_not_its_address_is_waited_for_all_th
 ) -> None:
     waiter = Waiter()
     doors = Doors(waiter, [inbox], list, 8, Descriptors())
-
-    def no_socket() -> None:
-        raise zmq.ZMQError(errno.EMFILE)
 
     with monkeypatch.context() as patch:
         patch.setattr(inbox, "_make", no_socket)

@@ -1,12 +1,13 @@
 """Peers that do not use our client: plain ZeroMQ sockets, and connections that speak whatever bytes they like."""
 
+import errno
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import zmq
 
@@ -19,6 +20,11 @@ PlainSocket = zmq.Socket[bytes]
 
 ZMTP_1: Final = b"\x01\x00"
 """What a peer of ZMTP/1.0 begins with: an anonymous identity. Messages follow, with no handshake."""
+
+
+def no_socket() -> NoReturn:
+    """In place of what makes a socket: no descriptor is left for one."""
+    raise zmq.ZMQError(errno.EMFILE)
 
 
 @contextmanager

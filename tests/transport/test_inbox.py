@@ -1,6 +1,5 @@
 """The inbox on real sockets: the newest only, and each message that libzmq would stumble over."""
 
-import errno
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +16,7 @@ from tests.support.peers import (
     ZMTP_1,
     Background,
     dropped_by_peer,
+    no_socket,
     plain,
     raw_connection,
     raw_push,
@@ -144,28 +144,23 @@ def test_a_message_of_several_parts_is_refused_by_name_and_others_go_on(inbox: I
 
 
 def test_where_no_other_socket_can_be_had_after_several_parts_the_one_there_is_is_left_alone(
-    inbox: Inbox, endpoint: str, monkeypatch: pytest.MonkeyPatch
+    context: Context, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To read on would end the process."""
-    if not inbox.conflate:
-        return
-
-    def no_socket() -> None:
-        raise zmq.ZMQError(errno.EMFILE)
-
-    with raw_push(endpoint) as bad:
-        with monkeypatch.context() as patch:
-            patch.setattr(inbox, "_make", no_socket)
-            refused_at_last(inbox, bad)
-        assert not inbox.listening
-        assert inbox.spent
-        for _ in range(10):
-            assert inbox.receive() is None
-    inbox.resume()
-    assert not inbox.spent
-    with plain(zmq.PUSH, endpoint) as good:
-        good.send(b"good")
-        assert received(inbox) == b"good"
+    with closing(Inbox(context, ipc(home / "inbox.sock"), None, LIMIT)) as inbox:
+        with raw_push(inbox.endpoint) as bad:
+            with monkeypatch.context() as patch:
+                patch.setattr(inbox, "_make", no_socket)
+                refused_at_last(inbox, bad)
+            assert not inbox.listening
+            assert inbox.spent
+            for _ in range(10):
+                assert inbox.receive() is None
+        inbox.resume()
+        assert not inbox.spent
+        with plain(zmq.PUSH, inbox.endpoint) as good:
+            good.send(b"good")
+            assert received(inbox) == b"good"
 
 
 def test_many_messages_of_several_parts_in_a_row(inbox: Inbox, endpoint: str) -> None:

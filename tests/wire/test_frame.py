@@ -346,14 +346,20 @@ def test_a_decoder_does_not_learn_what_never_comes_again() -> None:
     assert not decoder.known
 
 
-def test_a_decoder_remembers_what_repeats_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    unpacked = []
+@pytest.fixture
+def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[memoryview]:
+    """The messages that were read the long way."""
+    messages: list[memoryview] = []
 
     def decode(message: memoryview, really: Any = frame.decode) -> Any:
-        unpacked.append(message)
+        messages.append(message)
         return really(message)
 
     monkeypatch.setattr(frame, "decode", decode)
+    return messages
+
+
+def test_a_decoder_remembers_what_repeats_and_nothing_else(unpacked: list[memoryview]) -> None:
     decoder = frame.Decoder()
     ref = frame.ArenaRef("cam-1-0123456789abcdef.arena", 3, 4, 4096, 4)
     slots = [HEADER._replace(arena=ref._replace(slot=slot, generation=2 * slot), seq=slot + 1) for slot in range(9)]
@@ -363,14 +369,7 @@ def test_a_decoder_remembers_what_repeats_and_nothing_else(monkeypatch: pytest.M
     assert len(unpacked) == len(slots) + 8 + 2  # those of the comparison, and the first of each kind
 
 
-def test_a_decoder_remembers_metadata_that_repeats_but_not_such_as_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    unpacked = []
-
-    def decode(message: memoryview, really: Any = frame.decode) -> Any:
-        unpacked.append(message)
-        return really(message)
-
-    monkeypatch.setattr(frame, "decode", decode)
+def test_a_decoder_remembers_metadata_that_repeats_but_not_such_as_differs(unpacked: list[memoryview]) -> None:
     decoder = frame.Decoder()
     ref = frame.ArenaRef("cam-1-0123456789abcdef.arena", 3, 4, 4096, 4)
     for seq in range(1, 100):

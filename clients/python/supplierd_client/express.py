@@ -101,7 +101,7 @@ class Express:
         buffer = self._bell.buffer
         if size == FRAME.size and buffer[0] == FRAME_KIND:
             return FRAME.unpack_from(buffer)[1:]
-        if size <= HEAD.size or buffer[0] != HEAD_KIND:
+        if not size or buffer[0] != HEAD_KIND:
             return None
         try:
             _, moment, (_, slot, generation, offset, length) = self._bell.hearer.frame(buffer[:size])

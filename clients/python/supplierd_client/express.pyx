@@ -92,7 +92,7 @@ cdef class Express:
         found = None
         if size == sizeof(FramePacket) and self._buffer[0] == _FRAME_KIND:
             found = self._open(turn, <FramePacket*>&self._buffer[0])
-        elif size > 8 and self._buffer[0] == _HEAD_KIND:
+        elif size > 0 and self._buffer[0] == _HEAD_KIND:
             found = self._hear(turn, size)
         if found is None:
             self._bell.put_back(size)

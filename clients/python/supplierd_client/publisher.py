@@ -270,7 +270,7 @@ class Publisher(Alone):
     def _prepare(
         self, payload: Payload, encoding: str | None, metadata: Mapping[str, Any], packed: bytes | None
     ) -> npt.NDArray[Any]:
-        """The payload as an array, and the encoder for it. Raises ValueError for what cannot be published."""
+        """The payload as an array; `_encoder` suits it then. Raises ValueError for what cannot be published."""
         array, name = _describe(payload, encoding)
         dtype, shape = (array.dtype.str, array.shape) if name == wire.RAW else ("", ())
         same = self._encoder.header
