@@ -8,7 +8,7 @@ cdef class Mailbox:
     cdef public MailboxLedger ledger
     cdef public bint followed, owed
     cdef public object pending, in_flight, last_consumed_at, last_consumed_seq, _period, _window
-    cdef public tuple _served, _before
+    cdef public tuple _served, _before, _greeting
     cdef public double pending_since, last_served_at, _due
     cdef public long long consecutive_drops
     cdef public Histogram age

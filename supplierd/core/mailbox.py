@@ -2,7 +2,8 @@
 
 Rules: a newer frame replaces the pending one and never waits behind it; at most one frame is under way; every frame
 that enters is in exactly one place or one count of the ledger. With a target rate, a frame that arrives before the
-next one is due is not owed: replaced, it counts as decimated; owed and replaced, as overwritten (dropped).
+next one is due is not owed: replaced, it counts as decimated; owed and replaced, as overwritten (dropped). Nor is a
+frame owed that was there before its worker: refused as too old, it counts as decimated.
 """
 
 from collections import deque
@@ -38,9 +39,9 @@ class Mailbox:
     """The mailbox of one worker for one stream. The worker's supplier owns it and calls it in order of time."""
 
     __slots__ = (
-        "_before", "_due", "_period", "_served", "_window", "age", "consecutive_drops", "followed", "in_flight",
-        "last_consumed_at", "last_consumed_seq", "last_served_at", "ledger", "owed", "pending", "pending_since",
-        "stream",
+        "_before", "_due", "_greeting", "_period", "_served", "_window", "age", "consecutive_drops", "followed",
+        "in_flight", "last_consumed_at", "last_consumed_seq", "last_served_at", "ledger", "owed", "pending",
+        "pending_since", "stream",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, window: int) -> None:
@@ -59,6 +60,7 @@ class Mailbox:
         self._period: float | None = None
         self._due = float("-inf")
         self._served = (0, 0)  # epoch and seq of the frame that the worker saw last
+        self._greeting = (0, 0)  # of the frame that its session began with
         self._before = (self._due, self._served, self.last_served_at)  # the last take, should it be taken back
         self._window = deque([(0, 0)], maxlen=window + 1)
 
@@ -134,6 +136,8 @@ class Mailbox:
             self.ledger.consumed += 1
             self.consecutive_drops = 0
             self.last_consumed_seq = frame.seq
+        elif outcome == "expired" and (frame.epoch, frame.seq) == self._greeting:
+            self.ledger.decimated += 1
         else:
             self._discard(outcome)
             if outcome in UNSEEN:
@@ -147,6 +151,7 @@ class Mailbox:
         newest = self.stream.newest
         if self.pending is None and newest is not None and (newest.epoch, newest.seq) != self._served:
             self.offer(newest, now)
+            self._greeting = (newest.epoch, newest.seq)
         self.owed = owed
 
     def remember(self, report: Report) -> None:

@@ -164,7 +164,7 @@ class Model:
             box.promise()
             newest = self.streams[name].newest
             if newest is not None and box.only("pending") is None and box.had != newest:
-                box.offer(newest, now)
+                box.offer(newest, now, greeting=True)
         for box in worker.boxes.values():
             if not box.followed:
                 box.end("pending", "left")
@@ -199,6 +199,8 @@ class Model:
         frame = offer.frame
         if report is None or (report.stream, report.epoch, report.seq) != (frame.stream, frame.epoch, frame.seq):
             box.end("in_flight", otherwise)
+        elif offer.greeting and report.outcome == "expired":
+            box.end("in_flight", "spared")
         else:
             box.end("in_flight", report.outcome if report.outcome in ("consumed", *REPORTED_REASONS) else "unreadable")
 
@@ -299,7 +301,8 @@ class Model:
             assert ledger.balance == 0
             assert ledger.offered == len(box.offers)
             assert ledger.consumed == fates.pop("consumed", 0)
-            assert ledger.overwritten + ledger.decimated == fates.pop("replaced", 0)
+            assert ledger.decimated >= (spared := fates.pop("spared", 0))
+            assert ledger.overwritten + ledger.decimated == fates.pop("replaced", 0) + spared
             assert ledger.pending == fates.pop("pending", 0)
             assert ledger.in_flight == fates.pop("in_flight", 0)
             assert ledger.discarded == fates

@@ -10,11 +10,12 @@ NEVER = float("-inf")
 
 @dataclass
 class Offer:
-    """A frame that entered a mailbox, and what became of it: "pending", "in_flight", "consumed", "replaced", or a
-    reason."""
+    """A frame that entered a mailbox, and what became of it: "pending", "in_flight", "consumed", "replaced", "spared"
+    (too old, and there before its worker), or a reason."""
 
     frame: Frame
     fate: str
+    greeting: bool = False
 
 
 @dataclass
@@ -45,12 +46,12 @@ class Box:
             if fate == "in_flight" and reason in ("lost", "disconnected", "unreadable"):
                 self.had, self.served_at = None, NEVER
 
-    def offer(self, frame: Frame, now: float) -> None:
-        """A newer frame for a worker that is there."""
+    def offer(self, frame: Frame, now: float, greeting: bool = False) -> None:
+        """A newer frame for a worker that is there, or one that was there before it."""
         if self.only("pending") is None:
             self.waiting_since = now
         self.end("pending", "replaced")
-        self.offers.append(Offer(frame, "pending"))
+        self.offers.append(Offer(frame, "pending", greeting))
 
     def miss(self, frame: Frame, now: float) -> None:
         """A newer frame for a worker that is gone: it is there for its return."""

@@ -207,9 +207,11 @@ class Histories(RuleBasedStateMachine):
         name=st.sampled_from(["vip", "high", "guest-a"]) | st.sampled_from(GUESTS),
         wish=wishes,
         fps=st.sampled_from([None, None, 3.0, 20.0]),
+        refuses=st.booleans(),
         traffic=traffics,
     )
-    def newcomer(self, name: str, wish: tuple[str, ...], fps: float | None, traffic: int) -> None:
+    def newcomer(self, *, name: str, wish: tuple[str, ...], fps: float | None, refuses: bool, traffic: int) -> None:
+        """A process begins, perhaps as one that finds the frame that was there too old."""
         self.traffic(traffic)
         client = Client(name, self.fresh().to_bytes(16, "big"))
         worker = self.model.workers.get(name)
@@ -219,6 +221,10 @@ class Histories(RuleBasedStateMachine):
         self.clients = [*self.clients[-7:], client]
         # What another process was sent is not for this one to report.
         self.join(client, wish, fps, Report(told.stream, told.epoch, told.seq, "consumed") if told else None)
+        for _ in range(2 if refuses else 0):
+            client.number += 1
+            old = client.last
+            self.demand(client, Report(old.stream, old.epoch, old.seq, "expired") if old else None, 0)
 
     @rule(
         which=st.integers(0, 9),

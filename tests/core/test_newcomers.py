@@ -48,6 +48,36 @@ def test_one_that_does_not_ask_in_time_misses_what_it_was_promised(core: Supplie
     assert process.counts == {"offered": 6, "decimated": 2, "overwritten": 3, "pending": 1}
 
 
+@pytest.mark.parametrize("target_fps", [None, 5.0])
+def test_a_frame_that_was_there_before_it_is_no_broken_promise_though_it_is_too_old(
+    core: Supplier, target_fps: float | None
+) -> None:
+    """A camera that fell silent, and a worker with max_age that comes later."""
+    process, camera = Process(core, target_fps=target_fps), Camera()
+    core.frame(last := camera.shoot(), 0.0)
+    process.join(100.0)
+    assert process.demand(100.0) is last
+    process.demand(100.0, report(last, "expired"))
+    assert process.counts == {"offered": 1, "decimated": 1}
+    assert process.mailbox.consecutive_drops == 0
+    core.frame(late := camera.shoot(), 101.0)
+    process.demand(101.0, report(late, "expired"))
+    assert process.counts == {"offered": 2, "decimated": 1, "expired": 1}
+
+
+def test_nor_when_it_is_given_to_the_next_process_of_its_worker(core: Supplier) -> None:
+    first, camera = Process(core), Camera()
+    first.join(0.0)
+    first.demand(0.0)
+    seen = delivered(core.frame(camera.shoot(), 0.0))["w"]
+    first.demand(0.1, report(seen))
+    second = Process(core)
+    second.join(100.0)
+    assert second.demand(100.0) is seen
+    second.demand(100.0, report(seen, "expired"))
+    assert second.counts == {"offered": 2, "consumed": 1, "decimated": 1}
+
+
 @pytest.mark.parametrize("went", ["left", "crashed", "has another session"])
 def test_only_who_had_taken_its_leave_is_a_newcomer_again(core: Supplier, went: str) -> None:
     """Who is away without a word is expected back, and misses what comes meanwhile."""
