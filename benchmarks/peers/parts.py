@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +24,7 @@ from rig import say, wait_for_go
 
 from peers.registry import SYSTEMS
 from peers.system import Picture, Place
+from peers.works import pause
 
 STAMP: Final = struct.Struct("=qq")
 """Sequence number, monotonic nanoseconds."""
@@ -73,7 +75,7 @@ def publish(system: str, place: dict[str, Any], fps: float) -> None:
 
 
 def work(system: str, place: dict[str, Any], pauses: list[float]) -> None:
-    """Fork the workers, say who they are, and wait for them; `pauses` are seconds that each takes for a frame."""
+    """Fork the workers, say who they are, and wait for them; `pauses` are what each takes for a frame (Work.pauses)."""
     where = place_of(place)
     SYSTEMS[system].warm()
     gc.collect()
@@ -99,12 +101,13 @@ def work(system: str, place: dict[str, Any], pauses: list[float]) -> None:
             print(f"worker {index} ended with status {status}", file=sys.stderr, flush=True)
 
 
-def one_worker(system: str, place: Place, index: int, pause: float) -> None:
+def one_worker(system: str, place: Place, index: int, middle: float) -> None:
     """Take frames until standard input ends."""
     counts = counts_of(place)
     got: list[tuple[int, int, int]] = []
     ended = threading.Event()
     writing = threading.Lock()
+    chance = Random(index)
     touched = 0
 
     def take(picture: Picture) -> None:
@@ -115,8 +118,8 @@ def one_worker(system: str, place: Place, index: int, pause: float) -> None:
         seq, at = STAMP.unpack_from(flat)
         got.append((now, seq, now - at))
         counts[index] += 1
-        if pause:
-            time.sleep(pause)
+        if middle:
+            time.sleep(pause(middle, chance))
 
     def finish() -> None:
         drops = receiver.drops()

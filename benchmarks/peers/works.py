@@ -1,6 +1,7 @@
 """The work: what is published, at which pace, to whom. The same for every system."""
 
 from dataclasses import dataclass
+from random import Random
 from typing import Final
 
 JPEG: Final = (100_000,)
@@ -8,7 +9,8 @@ JPEG: Final = (100_000,)
 FULL_HD: Final = (1080, 1920, 3)
 FPS: Final = 30.0
 SLOW: Final = 0.2
-"""Seconds that the slow worker takes for a frame."""
+"""Seconds that the slow worker takes for a frame, give or take half an interval: they are six intervals to the
+millisecond, so that the age of all its frames would be the chance of its first."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,13 @@ class Work:
 
     @property
     def pauses(self) -> list[float]:
-        """Seconds that each worker takes for a frame."""
+        """Seconds that each worker takes for a frame, in the middle."""
         return [SLOW if self.slow and not index else 0.0 for index in range(self.workers)]
+
+
+def pause(middle: float, chance: Random) -> float:
+    """Seconds for one frame."""
+    return middle + chance.uniform(-0.5, 0.5) / FPS
 
 
 def steady(kind: str, shape: tuple[int, ...], workers: int) -> Work:
