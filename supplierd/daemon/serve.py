@@ -29,6 +29,7 @@ from supplierd.daemon.guard import Guard
 from supplierd.daemon.https import Protection
 from supplierd.daemon.notify import Reporter
 from supplierd.daemon.parcels import Parcels
+from supplierd.daemon.presence import Presence
 from supplierd.daemon.reload import Reload
 from supplierd.logs import event
 from supplierd.transport import sockets
@@ -129,9 +130,15 @@ class _Daemon:
     """What runs between start and stop."""
 
     def __init__(
-        self, distribution: Distribution, exporter: Exporter | None, signals: _Signals, reload: Reload
+        self,
+        distribution: Distribution,
+        exporter: Exporter | None,
+        signals: _Signals,
+        reload: Reload,
+        presence: Presence,
     ) -> None:
         self.distribution = distribution
+        self._presence = presence
         self._reload = reload
         self.reporter = Reporter(distribution.supplier)
         self._exporter = exporter
@@ -146,6 +153,7 @@ class _Daemon:
                 self._reload()
             now = time.monotonic()
             self.reporter.turned(now)
+            self._presence.look(now)
             if self._exporter is not None and not self._signals.stopped_by:
                 ended = self._exporter.keep_running(now)
                 if ended is not None:
@@ -160,7 +168,7 @@ def _start(given: Config, load: Callable[[], Config], signals: _Signals, stack: 
         pair = read_pair(config.security.server_key) if config.security.server_key else None
         _make_runtime_dir(directory)
         os.umask(SOCKET_UMASK)
-        _take_locks(config, directory, stack)
+        locks = _take_locks(config, directory, stack)
     except (HeldError, ConfigError, ValueError) as error:
         raise StartError(str(error)) from None
     remove_dead_links(directory)
@@ -225,7 +233,7 @@ def _start(given: Config, load: Callable[[], Config], signals: _Signals, stack: 
         libzmq=sockets.LIBZMQ,
         io_threads=threads,
     )
-    return _Daemon(distribution, exporter, signals, Reload(given, load, distribution))
+    return _Daemon(distribution, exporter, signals, Reload(given, load, distribution), Presence(locks))
 
 
 def _has_bells(config: Config) -> bool:
@@ -279,7 +287,7 @@ def _make_runtime_dir(directory: Path) -> None:
         raise StartError(f"the runtime directory {directory} cannot be written by this user: use --runtime-dir")
 
 
-def _take_locks(config: Config, directory: Path, stack: ExitStack) -> None:
+def _take_locks(config: Config, directory: Path, stack: ExitStack) -> list[SocketLock]:
     """Become the one daemon on each ipc endpoint, and in the runtime directory, where a dead one's files lie."""
     endpoints = [item.endpoint for item in config.inbox.endpoints] + list(config.control.endpoints)
     endpoints += [worker.endpoint for worker in config.workers.values() if worker.endpoint is not None]
@@ -293,11 +301,14 @@ def _take_locks(config: Config, directory: Path, stack: ExitStack) -> None:
                 text = f"{own} is to be a socket's and a doorbell's: choose another path, or inbox.doorbell = false"
                 raise StartError(text)
             paths.append(own)
+    locks = []
     for path in map(Path, dict.fromkeys(paths)):
         try:
-            stack.callback(SocketLock(path).release)
+            locks.append(SocketLock(path))
         except OSError as error:
             raise StartError(f"{path} cannot be used: {error.strerror}; is its directory writable?") from None
+        stack.callback(locks[-1].release)
+    return locks
 
 
 def _go_first() -> None:

@@ -25,10 +25,13 @@ class SocketLock:
     Raises:
         HeldError: another daemon serves there, or a file that is no socket is in the way.
         OSError: the directory cannot be written.
+
+    Attributes:
+        path: of the socket.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,14 +53,14 @@ class SocketLock:
         locks on two files of one name. Where somebody removed ours, what lies there now may be another daemon's."""
         if self._file >= 0:
             if self.holds():
-                self._path.unlink(missing_ok=True)
+                self.path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = -1
 
     def holds(self) -> bool:
         """Whether the lock file is still the one that is locked, and not removed."""
         try:
-            return os.path.samestat(os.stat(f"{self._path}.lock"), os.fstat(self._file))
+            return os.path.samestat(os.stat(f"{self.path}.lock"), os.fstat(self._file))
         except OSError:
             return False
 
