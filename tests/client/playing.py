@@ -20,15 +20,15 @@ INTERVAL: Final = 1 / 60
 class Camera:
     """Publishes small frames at a pace, each filled with its number, until it is left."""
 
-    def __init__(self, stream: str, inbox: str, interval: float = INTERVAL, **options: Any) -> None:
+    def __init__(self, stream: str, inbox: str, interval: float = INTERVAL, size: int = 16, **options: Any) -> None:
         self.publisher = Publisher(stream, inbox, **options)
-        self._interval = interval
+        self._interval, self._size = interval, size
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
         while not self._over.wait(self._interval):
-            self.publisher.publish(np.full(16, (self.publisher.published + 1) % 256, np.uint8))
+            self.publisher.publish(np.full(self._size, (self.publisher.published + 1) % 256, np.uint8))
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from supplierd_client import AsyncWorker, Publisher, RefusedError, TakenOverError
+from supplierd_client import AsyncWorker, Frame, Publisher, RefusedError, TakenOverError
+from supplierd_client.channel import Channel
 
 from tests.client.playing import Camera
 from tests.support.daemon import Daemon
@@ -18,6 +19,10 @@ from tests.support.waiting import DEADLINE, STEP, wait_for
 
 AT_ONCE = 0.8
 """Seconds in which a reader must have ended; the repetition of a demand would take a second."""
+
+SHARED = 10_000
+"""Bytes of a frame that goes through shared memory, and so by the bell."""
+by_both_ways = pytest.mark.parametrize("size", [16, SHARED])
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -80,7 +85,8 @@ def test_a_read_without_waiting_gives_what_is_at_hand(running: Daemon, name: Cal
         run(test())
 
 
-def test_iterating_while_other_tasks_run(running: Daemon, name: Callable[[str], str]) -> None:
+@by_both_ways
+def test_iterating_while_other_tasks_run(running: Daemon, name: Callable[[str], str], size: int) -> None:
     stream = name("cam")
     numbers: list[int] = []
 
@@ -105,9 +111,76 @@ def test_iterating_while_other_tasks_run(running: Daemon, name: Callable[[str], 
             await task
         assert turns > 100
 
-    with Camera(stream, running.inbox, 0.002):
+    with Camera(stream, running.inbox, 0.002, size):
         run(test())
     assert numbers == sorted(set(numbers))
+
+
+def test_its_frames_take_the_short_way(
+    running: Daemon, name: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = name("cam")
+    long_ways = 0
+    step = Channel.step
+
+    def counted(channel: Channel, now: float) -> Frame | None:
+        nonlocal long_ways
+        long_ways += 1
+        return step(channel, now)
+
+    async def test() -> None:
+        nonlocal long_ways
+        async with AsyncWorker(name("worker"), [stream], running.control) as worker:
+            for count in range(110):
+                assert await worker.read(DEADLINE) is not None
+                long_ways = 0 if count < 10 else long_ways
+
+    monkeypatch.setattr(Channel, "step", counted)
+    with Camera(stream, running.inbox, 0.002, SHARED):
+        run(test())
+    assert long_ways < 50
+
+
+@by_both_ways
+def test_it_may_go_on_in_another_loop(running: Daemon, name: Callable[[str], str], size: int) -> None:
+    stream, worker_name = name("cam"), name("worker")
+    worker = AsyncWorker(worker_name, [stream], running.control)
+    numbers: list[int] = []
+
+    async def test(last: bool) -> None:
+        for _ in range(10):
+            frame = await worker.read(DEADLINE)
+            assert frame is not None
+            numbers.append(frame.seq)
+        if last:
+            await worker.close()
+
+    with Camera(stream, running.inbox, 0.002, size):
+        for last in (False, False, True):
+            run(test(last))
+    assert numbers == sorted(set(numbers))
+    running.wait_for_state(worker_name, "gone")
+
+
+@by_both_ways
+def test_what_arrives_while_nobody_reads_does_not_keep_the_loop_busy(
+    running: Daemon, name: Callable[[str], str], size: int
+) -> None:
+    stream, worker_name = name("cam"), name("worker")
+
+    async def test() -> None:
+        async with AsyncWorker(worker_name, [stream], running.control) as worker:
+            assert await worker.read(DEADLINE) is not None
+            async with AsyncWorker(worker_name, [stream], running.control) as second:  # the first is told of it
+                assert await second.read(DEADLINE) is not None
+            before = time.process_time()
+            await asyncio.sleep(0.4)
+            assert time.process_time() - before < 0.2
+            with pytest.raises(TakenOverError):
+                await worker.read(0)
+
+    with Camera(stream, running.inbox, 0.05, size):
+        run(test())
 
 
 def test_waiting_takes_no_processor_time(running: Daemon, name: Callable[[str], str]) -> None:
@@ -181,7 +254,8 @@ def test_a_cancelled_read_loses_nothing(running: Daemon, name: Callable[[str], s
         run(test())
 
 
-def test_reads_that_are_cancelled_at_any_moment(running: Daemon, name: Callable[[str], str]) -> None:
+@by_both_ways
+def test_reads_that_are_cancelled_at_any_moment(running: Daemon, name: Callable[[str], str], size: int) -> None:
     stream, worker_name = name("cam"), name("worker")
     numbers: list[int] = []
 
@@ -196,7 +270,7 @@ def test_reads_that_are_cancelled_at_any_moment(running: Daemon, name: Callable[
                 assert frame is not None
                 numbers.append(frame.seq)
 
-    with Camera(stream, running.inbox, 0.003):
+    with Camera(stream, running.inbox, 0.003, size):
         run(test())
     assert numbers == sorted(set(numbers))
     running.wait_for_state(worker_name, "gone")
@@ -206,7 +280,8 @@ def test_reads_that_are_cancelled_at_any_moment(running: Daemon, name: Callable[
     assert mailbox.discarded.get("lost", 0) == 0
 
 
-def test_tasks_may_share_a_worker(running: Daemon, name: Callable[[str], str]) -> None:
+@by_both_ways
+def test_tasks_may_share_a_worker(running: Daemon, name: Callable[[str], str], size: int) -> None:
     stream = name("cam")
     numbers: list[int] = []
 
@@ -221,7 +296,7 @@ def test_tasks_may_share_a_worker(running: Daemon, name: Callable[[str], str]) -
 
             await asyncio.gather(read(), read(), read())
 
-    with Camera(stream, running.inbox, 0.002):
+    with Camera(stream, running.inbox, 0.002, size):
         run(test())
     assert len(set(numbers)) == 60
 

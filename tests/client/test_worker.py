@@ -164,6 +164,7 @@ def test_max_age_refuses_old_frames_and_waits_for_the_next(running: Daemon, name
         Publisher(stream, running.inbox) as publisher,
         Worker(worker_name, [stream], running.control, max_age=0.5) as worker,
     ):
+        running.let_join(worker)  # what was there before it is not counted
         publisher.publish(b"old", captured_at=time.time() - 1)
 
         def refused() -> bool:

@@ -5,13 +5,16 @@ import os
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from supplierd.notify import Notifier
 from supplierd_client.bell import Bell
-from supplierd_client.channel import Channel
+from supplierd_client.channel import GENERAL_EVERY, Channel
+from supplierd_client.express import Express
 from supplierd_client.frame import Frame
 from supplierd_client.sockets import Alone, ProcessGuard, Source, deadline_after
+
+_NEVER: Final = float("inf")
 
 
 class AsyncWorker(Alone):
@@ -19,7 +22,7 @@ class AsyncWorker(Alone):
 
     As Worker, with `async for frame in worker` and `await worker.read()`. It belongs to one event loop; one task reads
     at a time, any may call `close`. A cancelled read loses nothing: the next one goes on with its demand. Reading feeds
-    systemd's watchdog as Worker's does.
+    systemd's watchdog as Worker's does. From its first read until it is closed, the loop watches its sockets.
 
     Args: those of Worker.
     """
@@ -52,7 +55,12 @@ class AsyncWorker(Alone):
         self._notifier = Notifier()
         self._lock = asyncio.Lock()
         self._closing = self._closed = False
-        self._something = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None  # the one that watches
+        self._sources: list[Source | Bell] = []  # the channel's, as far as `_watch` knows
+        self._watched: list[Source | Bell] = []
+        self._waiter: asyncio.Future[bool] | None = None  # what a reader waits for
+        self._express: Express | None = None
+        self._express_until = _NEVER  # then everything must be looked at, whatever happens
 
     async def read(self, timeout: float | None = None) -> Frame | None:  # noqa: ASYNC109  # the blocking worker's signature
         """The freshest frame, as soon as there is one that this worker has not had.
@@ -71,49 +79,106 @@ class AsyncWorker(Alone):
         async with self._lock:
             if self._closing:
                 return None
-            self._channel.ask(time.monotonic())
-            self._notifier.ready()
-            loop = asyncio.get_running_loop()
-            watched: list[Source | Bell] = []
-            over = False
+            self._loop_is(asyncio.get_running_loop())
+            now = time.monotonic()
+            if now < self._express_until and self._express is not None and self._sources is self._channel.sources:
+                frame = await self._read_express(self._express, now, min(deadline, self._express_until))
+                if frame is not None:
+                    return frame
+                self._look_everywhere()
+            return await self._read(deadline)
+
+    async def _read_express(self, express: Express, now: float, until: float) -> Frame | None:
+        """The next frame by the short way; None where that does not do."""
+        if not express.ask(now):
+            return None
+        self._watch()
+        return express.take() if await self._wait(min(until, self._channel.next_at), now) else None
+
+    async def _read(self, deadline: float) -> Frame | None:
+        """Look at everything, and wait for whatever comes."""
+        channel, notifier = self._channel, self._notifier
+        channel.ask(time.monotonic())
+        notifier.ready()
+        over = False
+        while not self._closing:
+            now = time.monotonic()
             try:
-                while not self._closing:
-                    self._something.clear()
-                    now = time.monotonic()
-                    frame = self._channel.step(now)
-                    self._notifier.alive(now)
-                    if frame is not None or over:
-                        return frame
-                    watched = self._watch(loop, watched)
-                    if any(source.more for source in watched):
-                        continue
-                    wait = min(self._channel.next_at, self._notifier.next_at, deadline) - now
-                    try:
-                        async with asyncio.timeout(None if wait == float("inf") else max(0.0, wait)):
-                            await self._something.wait()
-                    except TimeoutError:
-                        for source in watched:
-                            source.more = True
-                    over = time.monotonic() >= deadline
+                frame = channel.step(now)
             finally:
-                for source in watched:
-                    loop.remove_reader(source.descriptor)
+                self._watch()  # a descriptor that was closed must not be watched any more
+            notifier.alive(now)
+            if frame is not None or over:
+                self._express_until = min(now + GENERAL_EVERY, notifier.next_at)
+                return frame
+            if any(source.more for source in self._sources):
+                continue
+            if not await self._wait(min(channel.next_at, notifier.next_at, deadline), now):
+                self._look_everywhere()
+            over = time.monotonic() >= deadline  # after the last look, which the shortest read takes, too
         return None
 
-    def _watch(self, loop: asyncio.AbstractEventLoop, watched: list[Source | Bell]) -> list[Source | Bell]:
-        """Have the loop watch the sockets that there are now."""
-        sources = self._channel.sources
-        for source in watched:
-            if source not in sources:
-                loop.remove_reader(source.descriptor)
-        for source in sources:
-            if source not in watched:
-                loop.add_reader(source.descriptor, self._signalled, source)
-        return sources
+    # --- waiting ------------------------------------------------------------------------------------------------------
 
-    def _signalled(self, source: Source | Bell) -> None:
-        source.more = True
-        self._something.set()
+    async def _wait(self, until: float, now: float) -> bool:
+        """Until a source has something, this worker is closed, or the time has come; whether a source has."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiter = waiter
+        timer = None if until == _NEVER else loop.call_later(max(0.0, until - now), _end, waiter, False)
+        try:
+            return await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _loop_is(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A reader runs in this loop; as a rule in the same one as ever."""
+        if loop is not self._loop:
+            self._unwatch()
+            self._loop = loop
+
+    def _watch(self) -> None:
+        """Have the loop watch the sockets that there are now."""
+        loop, sources = self._loop, self._channel.sources
+        assert loop is not None
+        if sources is not self._sources:
+            for source in self._watched:
+                if source not in sources:
+                    loop.remove_reader(source.descriptor)
+            self._watched = [source for source in self._watched if source in sources]
+            self._sources = sources
+            self._express = self._channel.express(())
+        for source in sources:
+            if source not in self._watched:
+                loop.add_reader(source.descriptor, self._readable, source)
+                self._watched.append(source)
+
+    def _unwatch(self) -> None:
+        """Nothing is watched any more."""
+        if self._loop is not None and not self._loop.is_closed():
+            for source in self._watched:
+                self._loop.remove_reader(source.descriptor)
+        self._watched = []
+
+    def _readable(self, source: Source | Bell) -> None:
+        """The loop says that a source has something."""
+        if self._waiter is not None:
+            # Fetched now: the loop looks once more before the reader goes on, and would wake it once more.
+            if isinstance(source, Bell) and not source.fetch():
+                return
+            source.more = True
+            _end(self._waiter, True)
+        elif self._loop is not None:  # nobody reads now: else the loop would say so at each of its turns
+            source.more = True
+            self._loop.remove_reader(source.descriptor)
+            self._watched.remove(source)
+
+    def _look_everywhere(self) -> None:
+        """A descriptor may have nothing to tell though something is there."""
+        for source in self._channel.sources:
+            source.more = True
 
     @property
     def closed(self) -> bool:
@@ -125,10 +190,12 @@ class AsyncWorker(Alone):
         if self._guard.forked:
             return
         self._closing = True
-        self._something.set()
+        if self._waiter is not None:
+            _end(self._waiter, False)
         async with self._lock:
             if not self._closed:
                 self._closed = True
+                self._unwatch()
                 self._channel.close()
 
     def __aiter__(self) -> Self:
@@ -147,3 +214,9 @@ class AsyncWorker(Alone):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _end(waiter: asyncio.Future[bool], signalled: bool) -> None:
+    """End a reader's wait."""
+    if not waiter.done():
+        waiter.set_result(signalled)

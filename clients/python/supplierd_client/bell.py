@@ -59,7 +59,7 @@ class Bell:
             HungUpError: there will be none.
         """
         self.more = False  # whoever waits is told again of what is left
-        size, self._left = self._left, 0
+        size = self.fetched()
         try:
             size = size or self.receive_into(self.buffer)
         except BlockingIOError:
@@ -72,6 +72,22 @@ class Bell:
         if not size:
             raise HungUpError
         return self.buffer[:size]
+
+    def fetch(self) -> bool:
+        """Have the next packet at hand, for the next `receive` or `fetched`; whether there is one, or the end."""
+        if not self._left:
+            try:
+                self._left = self.receive_into(self.buffer)
+            except BlockingIOError:
+                return False
+            except OSError:
+                pass  # `receive` is told again, or that this is the end
+        return True
+
+    def fetched(self) -> int:
+        """How many bytes of `buffer` are the packet that `fetch`, or `put_back`, has left there; it is taken."""
+        size, self._left = self._left, 0
+        return size
 
     def put_back(self, size: int) -> None:
         """The packet in `buffer` is the next one again."""

@@ -40,6 +40,9 @@ LEAVE_WAIT_MS: Final = 100
 """How long closing waits for the last message to be written."""
 WARN_EVERY: Final = 1.0
 """Seconds between two warnings that no frames can come."""
+GENERAL_EVERY: Final = 2.0
+"""Seconds between two reads that look at everything, though nothing called for it: arenas that were unlinked, the
+service manager, ZeroMQ's sockets."""
 PRUNE_EVERY: Final = 5.0
 """Seconds between two looks for arenas that were unlinked, whose memory lasts as long as they are open here."""
 
@@ -136,7 +139,7 @@ class Channel:
         """The short way to the next frame, as long as `sources` stay what they are; None where there is none.
 
         Args:
-            descriptors: of all that the worker is woken by.
+            descriptors: of all that the worker is woken by, where Express is to wait for them.
         """
         if self._bell is None or self._arenas is None:
             return None

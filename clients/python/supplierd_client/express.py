@@ -34,7 +34,7 @@ class Express:
     Args:
         session, bell, arenas: of its channel.
         others: the sources that frames or messages may come by, too.
-        descriptors: of all that the worker is woken by.
+        descriptors: of all that the worker is woken by, for `frame` to wait for.
     """
 
     __slots__ = ("_arenas", "_bell", "_expected", "_heads", "_others", "_poll", "_receive", "_send", "_session")
@@ -55,29 +55,45 @@ class Express:
         self._heads: dict[int, _Head] = {}  # what was worked out from those of the bell
 
     def frame(self, now: float, until: float) -> Frame | None:
-        """Ask for a frame, and wait for it until a time; seconds, monotonic.
-
-        Returns:
-            The frame; None where something else is the matter: then look at everything.
-        """
-        for other in self._others:
-            if other.more:  # its descriptor tells of nothing new before it has been received from in vain
-                return None
-        session = self._session
-        if not session.begin(now):
+        """As `ask`, waiting until a time, and `take`; seconds, monotonic."""
+        if not self.ask(now):
             return None
+        wait = min(until, self._session.next_at) - now
+        if self._poll(min(math.ceil(wait * 1e3), LONGEST_WAIT) if wait > 0.0 else 0) != self._expected:
+            return None
+        try:
+            size = self._receive(self._bell.buffer)
+        except OSError:
+            self._session.next_at = now
+            return None
+        return self._take(size)
+
+    def ask(self, now: float) -> bool:
+        """Ask for a frame. False where something else is the matter: then look at everything.
+
+        Args:
+            now: seconds, monotonic.
+        """
+        session = self._session
+        if self._disturbed() or not session.begin(now):
+            return False
         assert session.identity is not None
         report = (*session.identity, session.outcome, session.age, session.processing)
         demand = encode_demand(session.session, session.number, report, self._arenas.leases_held)
         try:
             self._send(demand, NEVER_WAIT)
-            wait = min(until, session.next_at) - now
-            if self._poll(min(math.ceil(wait * 1e3), LONGEST_WAIT) if wait > 0.0 else 0) != self._expected:
-                return None
-            size = self._receive(self._bell.buffer)
         except OSError:  # the daemon is gone, or has too much to do: whoever looks next is told
             session.next_at = now
-            return None
+            return False
+        return True
+
+    def take(self) -> Frame | None:
+        """The frame that was asked for, which the bell has fetched; None where something is out of the ordinary."""
+        return None if self._disturbed() else self._take(self._bell.fetched())
+
+    def _take(self, size: int) -> Frame | None:
+        """The same, of a packet in the bell's buffer."""
+        session = self._session
         told = self._told(size)
         head = None if told is None else self._heads.get(told[0]) or self._learn(told[0])
         if told is None or head is None or not head[-1]:
@@ -95,6 +111,10 @@ class Express:
             self._bell.put_back(size)
             return None
         return Frame(header, (seq, wall, mono), array, age)
+
+    def _disturbed(self) -> bool:
+        """Whether another source may have something, whose descriptor tells of nothing new before that was taken."""
+        return any(other.more for other in self._others)
 
     def _told(self, size: int) -> tuple[int, ...] | None:
         """The numbers of a FRAME, or of one that comes with a new head: should that be heard again, it is the same."""

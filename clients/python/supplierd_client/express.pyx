@@ -63,40 +63,58 @@ cdef class Express:
             self._count += 1
 
     def frame(self, double now, double until):
-        """Ask for a frame, and wait for it until a time; seconds, monotonic.
-
-        Returns:
-            The frame; None where something else is the matter: then look at everything.
-        """
-        cdef Turn turn = self._turn
+        """As `ask`, waiting until a time, and `take`; seconds, monotonic."""
         cdef double wait
         cdef int milliseconds = 0
         cdef ssize_t size
-        for other in self._others:
-            if other.more:  # its descriptor tells of nothing new before it has been received from in vain
-                return None
-        if not turn.begin(now):
+        if not self.ask(now):
             return None
-        if not self._ask(turn):  # the daemon is gone, or has too much to do: whoever looks next is told
-            turn.next_at = now
-            return None
-        wait = min(until, turn.next_at) - now
+        wait = min(until, self._turn.next_at) - now
         if wait > 0.0:
             milliseconds = <int>min(ceil(wait * 1e3), _LONGEST_WAIT)
         if not self._rung(milliseconds):
             return None
         size = recv(self._descriptor, &self._buffer[0], self._buffer.shape[0], MSG_DONTWAIT)
         if size < 0:
-            turn.next_at = now
+            self._turn.next_at = now
             return None
-        found = None
+        return self._take(size)
+
+    cpdef bint ask(self, double now) except -1:
+        """Ask for a frame. False where something else is the matter: then look at everything.
+
+        Args:
+            now: seconds, monotonic.
+        """
+        cdef Turn turn = self._turn
+        if self._disturbed() or not turn.begin(now):
+            return False
+        if not self._ask(turn):  # the daemon is gone, or has too much to do: whoever looks next is told
+            turn.next_at = now
+            return False
+        return True
+
+    cpdef Frame take(self):
+        """The frame that was asked for, which the bell has fetched; None where something is out of the ordinary."""
+        return None if self._disturbed() else self._take(self._bell.fetched())
+
+    cdef Frame _take(self, ssize_t size):
+        """The same, of a packet in the bell's buffer."""
+        cdef Frame found = None
         if size == sizeof(FramePacket) and self._buffer[0] == _FRAME_KIND:
-            found = self._open(turn, <FramePacket*>&self._buffer[0])
+            found = self._open(self._turn, <FramePacket*>&self._buffer[0])
         elif size > 0 and self._buffer[0] == _HEAD_KIND:
-            found = self._hear(turn, size)
+            found = self._hear(self._turn, size)
         if found is None:
             self._bell.put_back(size)
         return found
+
+    cdef bint _disturbed(self) except -1:
+        """Whether another source may have something, whose descriptor tells of nothing new before that was taken."""
+        for other in self._others:
+            if other.more:
+                return True
+        return False
 
     cdef bint _ask(self, Turn turn) except -1:
         """Send the demand; whether it was."""

@@ -18,16 +18,13 @@ import zmq
 
 from supplierd.notify import Notifier
 from supplierd_client.bell import Bell
-from supplierd_client.channel import Channel
+from supplierd_client.channel import GENERAL_EVERY, Channel
 from supplierd_client.express import Express
 from supplierd_client.frame import Frame
 from supplierd_client.sockets import LONGEST_WAIT, Alone, ProcessGuard, Source, deadline_after
 
 _NEVER: Final = float("inf")
 _POLLIN: Final = int(zmq.POLLIN)
-GENERAL_EVERY: Final = 2.0
-"""Seconds between two reads that look at everything, though nothing called for it: arenas that were unlinked, the
-service manager, ZeroMQ's sockets."""
 
 
 class Worker(Alone):
