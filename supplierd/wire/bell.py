@@ -30,7 +30,7 @@ from supplierd.wire.errors import WireError
 from supplierd.wire.frame import Header, decode, pack_metadata
 
 MAX_PACKET: Final = 4096
-"""Bytes. What is longer, as a frame with much metadata is, goes by the worker's other sockets."""
+"""Bytes. A frame whose message has more than half of it, by much metadata, goes by the worker's other sockets."""
 MAX_HEADS: Final = 64
 
 FRAME: Final = struct.Struct("<B3xIQqqQQQI4x")
@@ -154,9 +154,10 @@ class Hearer:
         header = decode(packet[HEAD.size :])
         if header.arena is None:
             raise WireError("bad_header", "a head is that of a frame in shared memory")
-        if len(self.heads) >= MAX_HEADS:
+        number = HEAD.unpack_from(packet)[1]
+        if number not in self.heads and len(self.heads) >= MAX_HEADS:  # a packet may be heard a second time
             self.heads.clear()
-        self.heads[HEAD.unpack_from(packet)[1]] = header
+        self.heads[number] = header
         return header, (header.seq, header.captured_wall, header.captured_mono), header.arena
 
 

@@ -148,7 +148,7 @@ def pack_header(header: Header) -> bytes:
         if header.metadata:  # what every reader would refuse, like a number as a key, is refused here
             msgpack.unpackb(packed, **UNPACK_LIMITS)
     except UNPACK_ERRORS as error:
-        raise WireError("bad_header", f"the metadata cannot be packed as msgpack: {error}") from error
+        raise _unpackable(error) from error
     return packed
 
 
@@ -158,6 +158,18 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes | None:
         return bytes(msgpack.packb(dict(metadata))) if metadata else b""
     except (*UNPACK_ERRORS, AttributeError):
         return None
+
+
+def unpack_metadata(packed: bytes) -> dict[str, Any]:
+    """The metadata that has these bytes. Raises WireError: no reader would take it, as one with a number as a key."""
+    try:
+        return dict(msgpack.unpackb(packed, **UNPACK_LIMITS)) if packed else {}
+    except UNPACK_ERRORS as error:
+        raise _unpackable(error) from error
+
+
+def _unpackable(error: Exception) -> WireError:
+    return WireError("bad_header", f"the metadata cannot be packed as msgpack: {error}")
 
 
 def whole_head(flags: int, seq: int, captured_wall: int, captured_mono: int, packed: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """What is published is what arrives: every number type and layout, in shared memory and inline; and what is refused."""
 
+import datetime
 import itertools
 import pickle
 import time
@@ -182,6 +183,16 @@ def test_metadata_that_stays_or_changes_travels_with_its_own_frame(pair: Pair, p
         assert round_trip(*pair, payload, metadata={"boxes": boxes}).metadata["boxes"] == boxes
 
 
+@pytest.mark.parametrize("payload", [np.zeros((100, 100), np.uint8), b"small"], ids=["slot", "inline"])
+def test_metadata_that_looks_the_same_is_not_taken_from_a_map_of_the_users(pair: Pair, payload: Any) -> None:
+    """Two maps used in turns: one of them is being filled while the other is published."""
+    maps: list[dict[str, Any]] = [{"roi": [0, 0, 10, 10]}, {"roi": [0, 0, 10, 10]}]
+    round_trip(*pair, payload, metadata=maps[0])
+    for unfit in (77, object()):
+        maps[0]["roi"][0] = unfit
+        assert round_trip(*pair, payload, metadata=maps[1]).metadata == {"roi": [0, 0, 10, 10]}
+
+
 def test_who_changes_a_frames_metadata_changes_no_other_frames(pair: Pair) -> None:
     picture = np.zeros((100, 100), np.uint8)
     for _ in range(5):
@@ -261,6 +272,12 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "nanoseconds as capture time": (b"x", {"captured_at": 1.8e18}, "captured_at is 1.8e.18"),
     "more than can be multiplied": (b"x", {"captured_at": 1e300}, "Unix seconds"),
     "more than a number with a point can be": (b"x", {"captured_at": 10**400}, "Unix seconds"),
+    "a date as capture time": (b"x", {"captured_at": datetime.datetime(2026, 1, 1)}, "Unix seconds"),
+    "text as capture time": (b"x", {"captured_at": "123"}, "Unix seconds"),
+    "no encoding": (b"x", {"encoding": ""}, "1 to 32 printable"),
+    "a number as encoding": (b"x", {"encoding": 5}, "1 to 32 printable"),
+    "a list as metadata": (b"x", {"metadata": [1]}, "give a map"),
+    "a number as metadata": (b"x", {"metadata": 5}, "give a map"),
     "an object in the metadata": (b"x", {"metadata": {"a": object()}}, "metadata cannot be packed"),
     "an array in the metadata": (b"x", {"metadata": {"a": np.zeros(2)}}, "metadata cannot be packed"),
     "a number as key of the metadata": (b"x", {"metadata": {1: 2}}, "metadata cannot be packed"),

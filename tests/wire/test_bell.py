@@ -260,6 +260,15 @@ def test_both_sides_forget_in_step() -> None:
     assert line.pass_on(*slotted(2, streams[-1]))[0] == "frame"
 
 
+def test_a_head_that_is_heard_twice_is_one() -> None:
+    """Who cannot take a frame at once may hear its packet once more, also the one that fills the memory."""
+    hearer = Hearer()
+    for number in range(1, MAX_HEADS + 1):
+        packet = memoryview(bell.encode_head(number, slotted(1, f"cam-{number}")[1]))
+        assert hearer.frame(packet) == hearer.frame(packet)
+    assert list(hearer.heads) == list(range(1, MAX_HEADS + 1))
+
+
 def test_one_bell_forgets_and_another_does_not() -> None:
     """The numbers are the daemon's, and outlast what one worker was told: each bell is told when it needs to be."""
     heads = Heads()

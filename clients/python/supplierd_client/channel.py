@@ -216,6 +216,7 @@ class Channel:
 
     def _heed(self, bell: Bell, now: float) -> Frame | None:
         """Take one packet from the bell; the frame to hand out, if it names one."""
+        packet = None
         try:
             packet = bell.receive()
             if packet is None:
@@ -227,6 +228,10 @@ class Channel:
             self._session.hung_up()
         except WireError:
             pass  # as in `_listen`
+        except BaseException:  # a signal handler's: the daemon believes that the packet was heard
+            if packet is not None:
+                bell.put_back(len(packet))
+            raise
         return None
 
     def _open_bell(self, now: float) -> None:

@@ -272,12 +272,16 @@ class Publisher(Alone):
     ) -> npt.NDArray[Any]:
         """The payload as an array; `_encoder` suits it then. Raises ValueError for what cannot be published."""
         array, name = _describe(payload, encoding)
+        if not isinstance(metadata, Mapping):
+            raise ValueError(f"metadata is {metadata!r:.80}: give a map with names as keys, or None")
         dtype, shape = (array.dtype.str, array.shape) if name == wire.RAW else ("", ())
         same = self._encoder.header
         said = (same.unsent, same.encoding, same.dtype, same.shape, self._metadata)
         if (self.unsent, name, dtype, shape, packed) != said:
+            # What was packed, and no map of the user's, who may go on writing to what is in it.
+            own = wire.unpack_metadata(packed) if packed is not None else metadata
             self._encoder = Encoder(
-                same._replace(unsent=self.unsent, encoding=name, dtype=dtype, shape=shape, metadata=dict(metadata))
+                same._replace(unsent=self.unsent, encoding=name, dtype=dtype, shape=shape, metadata=own)
             )
             self._metadata = packed
         self._dtype = array.dtype if isinstance(payload, np.ndarray) else None
@@ -297,15 +301,15 @@ class Publisher(Alone):
             self.close()
 
 
-def _captured(captured_at: float, mono: int, wall: int) -> tuple[int, int]:
+def _captured(captured_at: Any, mono: int, wall: int) -> tuple[int, int]:
     """A capture time by the monotonic clock and by the wall's, which read `mono` and `wall` now: nanoseconds.
 
     Raises:
         ValueError: 64 bits cannot hold it, by one of them, as a frame's header has to.
     """
     try:
-        nanoseconds = float(captured_at) * 1e9
-    except OverflowError:
+        nanoseconds = math.inf if isinstance(captured_at, (str, bytes)) else float(captured_at) * 1e9
+    except (OverflowError, TypeError):
         nanoseconds = math.inf
     captured = round(nanoseconds) if math.isfinite(nanoseconds) else _BEYOND
     by_mono = mono - (wall - captured)
@@ -314,7 +318,7 @@ def _captured(captured_at: float, mono: int, wall: int) -> tuple[int, int]:
     return by_mono, captured
 
 
-def _describe(payload: Payload, encoding: str | None) -> tuple[npt.NDArray[Any], str]:
+def _describe(payload: Payload, encoding: Any) -> tuple[npt.NDArray[Any], str]:
     """A payload as an array, and its encoding.
 
     Raises:
@@ -327,15 +331,15 @@ def _describe(payload: Payload, encoding: str | None) -> tuple[npt.NDArray[Any],
             raise ValueError("a masked array cannot be published, for its mask would be lost: give its filled()")
         if not payload.shape:
             raise ValueError("an array of 0 dimensions cannot be published: give it a shape, like (1,)")
-        array, encoding = np.asarray(payload), encoding or wire.RAW
+        array, encoding = np.asarray(payload), wire.RAW if encoding is None else encoding
     else:
         content = memoryview(payload).cast("B")
-        array, encoding = np.asarray(content), encoding or "bytes"
+        array, encoding = np.asarray(content), "bytes" if encoding is None else encoding
     if not array.nbytes:
         raise ValueError("an empty payload cannot be published: a frame has at least one byte")
     if array.ndim > wire.MAX_DIMENSIONS:
         raise ValueError(f"an array of {array.ndim} dimensions cannot be published, at most {wire.MAX_DIMENSIONS} can")
-    if not 0 < len(encoding) <= wire.MAX_ENCODING_LENGTH or not encoding.isprintable():
+    if not (isinstance(encoding, str) and 0 < len(encoding) <= wire.MAX_ENCODING_LENGTH and encoding.isprintable()):
         raise ValueError(f"encoding {encoding!r:.80} is not 1 to {wire.MAX_ENCODING_LENGTH} printable characters")
     return array, encoding
 
