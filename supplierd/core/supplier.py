@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from supplierd.core.histogram import DISTRIBUTION_BOUNDS, Histogram
 from supplierd.core.ledger import REPORTED_REASONS
 from supplierd.core.mailbox import Mailbox, Report
+from supplierd.core.refusals import FrameRefusedError, RefusalError
 from supplierd.core.service import PRIORITY, Settings, WorkerPolicy
 from supplierd.core.stream import REFUSALS, Frame, Stream
 from supplierd.core.worker import DEMAND, GONE, SERVE, WAITING, Event, JoinRequest, Worker
@@ -41,22 +42,6 @@ class Delivery(NamedTuple):
 
     worker: Worker
     mailbox: Mailbox
-
-
-class RefusalError(Exception):
-    """A JOIN that cannot succeed. `reason` is a short constant, the text is for people."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
-
-
-class FrameRefusedError(Exception):
-    """A frame that is not distributed. `reason` is a short constant, the text is for people."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
 
 
 class Supplier:
@@ -116,6 +101,13 @@ class Supplier:
         """The frame under way could not be handed to the transport: it is pending again, its demand open."""
         worker, mailbox = delivery
         mailbox.put_back()
+        worker.on(Event.RETURN)
+        worker.open_demand = True
+
+    def unreadable(self, delivery: Delivery) -> None:
+        """The frame under way can never be handed to its worker: it is discarded, its demand open."""
+        worker, mailbox = delivery
+        mailbox.settle("unreadable")
         worker.on(Event.RETURN)
         worker.open_demand = True
 

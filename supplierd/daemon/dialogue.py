@@ -10,7 +10,8 @@ from typing import Final
 
 import supplierd
 from supplierd.core.mailbox import Report
-from supplierd.core.supplier import Delivery, RefusalError, Reply, Supplier
+from supplierd.core.refusals import RefusalError
+from supplierd.core.supplier import Delivery, Reply, Supplier
 from supplierd.core.worker import JoinRequest
 from supplierd.daemon.guard import Guard
 from supplierd.daemon.parcels import known_reason

@@ -13,8 +13,9 @@ import msgpack
 
 from supplierd.core import snapshot
 from supplierd.core.access import Grant, Role, workers_of
+from supplierd.core.refusals import FrameRefusedError
 from supplierd.core.stream import Frame
-from supplierd.core.supplier import Delivery, FrameRefusedError, Reply, Supplier
+from supplierd.core.supplier import Delivery, Reply, Supplier
 from supplierd.daemon.changes import Changes
 from supplierd.daemon.dialogue import Dialogue
 from supplierd.daemon.doors import Doors
@@ -324,8 +325,13 @@ class Distribution:
         parcel: Parcel = mailbox.in_flight.message
         if session is not None and session.bell is not None and parcel.ring(session.bell):
             return
-        message = parcel.inline() if worker.policy.push or worker.inline_reason else parcel.message
-        if link is None or message is None or not link.send(message):
+        inline = worker.policy.push or worker.inline_reason
+        message = parcel.inline(self._max_message) if inline and link is not None else parcel.message
+        if message is None:
+            self.supplier.unreadable(delivery)
+            text = "frame discarded: its shared memory is damaged, or has more than inbox.max_message_bytes to be sent"
+            self._repeating.event("unreadable", now, text, worker=worker.name, stream=mailbox.stream.name)
+        elif link is None or not link.send(message):
             self.supplier.undelivered(delivery)
             self._express.hurry()
         elif worker.policy.push:

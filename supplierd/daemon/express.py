@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from supplierd.core.supplier import Delivery, FrameRefusedError, Reply, Supplier
+from supplierd.core.refusals import FrameRefusedError
+from supplierd.core.supplier import Delivery, Reply, Supplier
 from supplierd.daemon.parcels import Parcels
 from supplierd.daemon.sessions import Sessions
 from supplierd.transport.bells import Bell, Bells

@@ -33,7 +33,8 @@ import zmq
 from zmq.backend.cython import _zmq
 
 from supplierd.core.mailbox import Report
-from supplierd.core.supplier import FrameRefusedError, Reply
+from supplierd.core.refusals import FrameRefusedError
+from supplierd.core.supplier import Reply
 from supplierd.transport.sockets import (
     BURST, CATCH_UP, GATHER_MS, LONG_TICK, SERVED_LATELY, STOOD_STILL, TICK, Message,
 )

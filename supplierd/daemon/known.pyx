@@ -68,9 +68,9 @@ cdef class KnownParcel:
         """As the original."""
         return self._parcel().ring(bell)
 
-    def inline(self):
+    def inline(self, most):
         """As the original."""
-        return self._parcel().inline()
+        return self._parcel().inline(most)
 
 
 @cython.final

@@ -50,7 +50,7 @@ class Parcel:
         short: its short form, where it has one.
     """
 
-    __slots__ = ("_header", "_heads", "_inline", "_lease", "head", "message", "short")
+    __slots__ = ("_damaged", "_header", "_heads", "_inline", "_lease", "head", "message", "short")
 
     def __init__(self, header: frame.Header, message: Message, lease: Lease | None, heads: Heads) -> None:
         self.message = message
@@ -60,6 +60,7 @@ class Parcel:
         self._header = header
         self._lease = lease
         self._inline: Message | None = None
+        self._damaged = False
 
     def ring(self, bell: Bell) -> bool:
         """Hand it over by a bell; False where it must go another way."""
@@ -69,17 +70,19 @@ class Parcel:
                 self.short = encode_frame(self.head, self._header)
         return bell.ring(self.head, self.short, self.message)
 
-    def inline(self) -> Message | None:
-        """The message for a worker that cannot read arenas; None where the arena turns out to be damaged."""
+    def inline(self, most: int) -> Message | None:
+        """The message for a worker that cannot read arenas; None where that cannot be: the payload has more than `most`
+        bytes, or its arena turns out to be damaged."""
         if self._lease is None:
             return self.message
-        if self._inline is None:
+        if self._inline is None and not self._damaged and self._header.payload_size <= most:
+            self._damaged = True  # until that is known: it is looked at once, however many workers want it
             head = frame.inline_head(self.message.buffer, self._header)
-            whole = bytearray(len(head) + self._header.payload_size)
-            whole[: len(head)] = head
-            with suppress(ArenaError):
+            with suppress(ArenaError, MemoryError):
+                whole = bytearray(len(head) + self._header.payload_size)
+                whole[: len(head)] = head
                 self._lease.read_into(memoryview(whole)[len(head) :])
-                self._inline = Message(whole)
+                self._inline, self._damaged = Message(whole), False
         return self._inline
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from supplierd_client.session import FrameId
 
 from supplierd.core.mailbox import Report
+from supplierd.core.refusals import FrameRefusedError
 from supplierd.core.service import Settings
 from supplierd.core.stream import Frame
-from supplierd.core.supplier import Delivery, FrameRefusedError, Reply, Supplier
+from supplierd.core.supplier import Delivery, Reply, Supplier
 from supplierd.core.worker import JoinRequest, Worker
 from supplierd.daemon.distribution import SWEEP
 from supplierd.daemon.sessions import CONNECT_GRACE

@@ -266,3 +266,14 @@ def test_a_slow_stream_is_not_starved_by_fast_ones(core: Supplier) -> None:
             served[seen.stream], reported = served[seen.stream] + 1, report(seen)
     assert served == {"slow": 30, "fast": 30}
     assert mailbox_pictured(core, stream="slow").overwritten == 0
+
+
+def test_a_frame_that_can_never_be_sent_is_discarded_and_its_demand_stays(
+    core: Supplier, process: Process, camera: Camera
+) -> None:
+    process.demand()
+    for delivery in core.frame(camera.shoot(), 0.0):
+        core.unreadable(delivery)
+    assert (process.counts, process.worker.state) == ({"offered": 1, "unreadable": 1}, State.WAITING)
+    assert not core.tick(1.0)
+    assert delivered(core.frame(second := camera.shoot(), 0.0)) == {"w": second}

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from supplierd.core.mailbox import Report
+from supplierd.core.refusals import FrameRefusedError, RefusalError
 from supplierd.core.service import PRIORITY, ServiceClass, Settings, WorkerPolicy
 from supplierd.core.snapshot import Snapshot, take
 from supplierd.core.stream import RETIRED_EPOCHS, Frame
-from supplierd.core.supplier import Delivery, FrameRefusedError, RefusalError, Supplier
+from supplierd.core.supplier import Delivery, Supplier
 from supplierd.core.worker import JoinRequest, State
 from tests.core.builders import BOOT, OTHER_BOOT, STARTED, Camera
 from tests.core.counters import counters

@@ -2,8 +2,9 @@
 
 import pytest
 
+from supplierd.core.refusals import FrameRefusedError, RefusalError
 from supplierd.core.service import ServiceClass, WorkerPolicy
-from supplierd.core.supplier import FOLLOW_GRACE, SETTLE_GRACE, FrameRefusedError, RefusalError, Reply, Supplier
+from supplierd.core.supplier import FOLLOW_GRACE, SETTLE_GRACE, Reply, Supplier
 from supplierd.core.worker import State
 from tests.core.builders import BOOT, OTHER_BOOT, STARTED, Camera, Process, delivered, frame, picture, report, supplier
 

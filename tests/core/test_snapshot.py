@@ -6,10 +6,11 @@ from typing import Any
 import msgpack
 import pytest
 
+from supplierd.core.refusals import FrameRefusedError
 from supplierd.core.service import ServiceClass, WorkerPolicy
 from supplierd.core.snapshot import LAYOUT, ArenaSnapshot, Snapshot, take
 from supplierd.core.stream import MAX_PUBLISHED
-from supplierd.core.supplier import FrameRefusedError, Supplier
+from supplierd.core.supplier import Supplier
 from supplierd.core.worker import SET_UP_WITHIN
 from tests.core.builders import Camera, Process, frame, mailbox_pictured, picture, pictured, report, supplier
 

@@ -192,7 +192,7 @@ def test_a_frame_that_its_publisher_takes_away_stays_whole_while_it_is_the_newes
             way.parcels.sweep()
             newest = way.supplier.streams["cam-1"].newest
             assert newest is not None
-            whole = newest.message.inline()
+            whole = newest.message.inline(1 << 20)
             assert whole.bytes.endswith(bytes([2]) * SIZE)
 
 
@@ -209,7 +209,7 @@ def test_a_slot_that_its_publisher_spoils_is_let_go_once(module: Any) -> None:
             file.write(bytes(8))
         newest = made.way.supplier.streams["cam-1"].newest
         assert newest is not None
-        assert newest.message.inline() is not None
+        assert newest.message.inline(1 << 20) is not None
         assert made.way.parcels.reader.leases_held == 1
         made.way.supplier.streams.clear()
         del newest

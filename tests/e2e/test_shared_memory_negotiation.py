@@ -1,8 +1,10 @@
 """Who cannot read arenas gets the bytes inline, beside those who can, and everybody can see why."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,14 @@ import zmq
 from supplierd_client import Publisher, Worker
 
 from supplierd.arena import Descriptor, arena_directory
+from supplierd.arena.layout import TABLE_OFFSET, Header, new_name
+from supplierd.arena.locks import LockFile
 from supplierd.arena.writer import ArenaWriter
 from supplierd.wire import control
 from supplierd.wire.frame import ArenaRef
 from tests.e2e.lane import LaneActor, arenas, exchange, inline, publish, read
 from tests.e2e.lane_parts import SIZE, filled, is_whole, place
+from tests.support.bells import join_of
 from tests.support.daemon import Daemon, assert_adds_up, free_port
 from tests.support.peers import Background, frame_message, plain
 from tests.support.processes import Outcome
@@ -82,7 +87,8 @@ def test_a_worker_that_loses_its_permission_goes_on_inline(daemon: Daemon, lane:
     worker.wait_shared()
     arena_directory(daemon.runtime_dir).chmod(0o700)
     camera.tell(20 * SIZE)  # which needs another arena
-    assert worker.wait_inline() == {**worker.frames[-1], "whole": True, "size": 20 * SIZE}
+    sent = worker.wait_inline()
+    assert (sent["whole"], sent["size"]) == (True, 20 * SIZE)
     (warning,) = worker.warnings
     assert "cannot open the arena" in warning
     assert "member of its group" in warning
@@ -119,6 +125,70 @@ def test_frames_go_inline_as_the_publisher_wants(daemon: Daemon, mode: str, size
         assert inline(daemon) == ({reason: 1} if reason else {})
         value = daemon.scrape().value("supplierd_frames_inline_total", stream="cam-1", reason=reason)
         assert value == bool(reason)
+
+
+# --- what cannot be sent inline ---------------------------------------------------------------------------------------
+
+
+def test_a_frame_too_large_for_a_message_is_missed_by_those_who_need_one(daemons: Callable[..., Daemon]) -> None:
+    remote = f"tcp://127.0.0.1:{free_port()}"
+    daemon = daemons(f'control.endpoints = ["ipc", "{remote}"]\n[inbox]\nmax_message_bytes = {2 * SIZE}').start()
+    with (
+        Publisher("cam-1", daemon.inbox) as publisher,
+        Worker("near", ["cam-1"], daemon.control) as near,
+        Worker("far", ["cam-1"], remote) as far,
+    ):
+        exchange(publisher, near)
+        assert is_whole(read(far))
+        for _ in range(3):
+            assert is_whole(exchange(publisher, near, 4 * SIZE))
+            assert far.read(0.05) is None
+        exchange(publisher, near)
+        assert is_whole(read(far))
+        found = daemon.mailbox("far", "cam-1")
+        assert found
+        assert found.discarded == {"unreadable": 3}
+        assert daemon.logged("has more than inbox.max_message_bytes")
+        assert_adds_up(daemon.snapshot())
+
+
+def forged(daemon: Daemon, slot_size: int) -> tuple[Path, ArenaRef]:
+    """An arena that takes no memory, whatever the size of its slots, and the name of the frame in its first one."""
+    path, header = arena_directory(daemon.runtime_dir) / new_name("cam-1"), Header.plan(4, slot_size)
+    with path.open("wb") as file:
+        file.truncate(header.file_size)
+        file.write(header.pack())
+        file.seek(TABLE_OFFSET)
+        file.write((2).to_bytes(8, sys.byteorder))
+    return path, ArenaRef(path.name, 0, 2, header.offset(0), slot_size)
+
+
+def test_an_arena_of_slots_beyond_measure_is_none(daemon: Daemon) -> None:
+    _, place = forged(daemon, 1 << 40)
+    with plain(zmq.PUSH, daemon.inbox) as socket:
+        socket.send(frame_message(payload=b"", arena=place))
+        daemon.wait_for_rejected("no_arena")
+    assert daemon.running
+
+
+def test_a_frame_whose_arena_was_cut_short_is_discarded_once(daemon: Daemon) -> None:
+    path, place = forged(daemon, SIZE)
+    with closing(LockFile(os.open(path, os.O_RDWR))) as lock, plain(zmq.PUSH, daemon.inbox) as socket:
+        lock.hold_life()
+        socket.send(frame_message(payload=b"", arena=place))
+        wait_for(lambda: daemon.stream("cam-1"), "the frame to arrive")
+        os.truncate(path, TABLE_OFFSET)
+        with plain(zmq.DEALER, daemon.control) as peer:
+            peer.send(control.encode(join_of("far", arena="unsupported", streams=["cam-1"])))
+            welcome = control.decode_from_daemon(peer.recv())
+            assert isinstance(welcome, control.Welcome)
+            with plain(zmq.PULL, welcome.endpoint):
+                peer.send(control.encode(control.Demand(welcome.session, 1)))
+                wait_for(lambda: (found := daemon.mailbox("far", "cam-1")) and found.discarded, "its end")
+                found = daemon.mailbox("far", "cam-1")
+                assert found
+                assert (found.discarded, found.pending) == ({"unreadable": 1}, 0)
+    assert len(daemon.logged("its shared memory is damaged")) == 1
 
 
 # --- stale descriptors ------------------------------------------------------------------------------------------------

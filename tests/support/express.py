@@ -11,9 +11,10 @@ import zmq
 
 from supplierd.arena import arena_directory
 from supplierd.arena.writer import ArenaWriter
+from supplierd.core.refusals import FrameRefusedError
 from supplierd.core.service import Settings
 from supplierd.core.stream import Frame
-from supplierd.core.supplier import FrameRefusedError, Supplier
+from supplierd.core.supplier import Supplier
 from supplierd.daemon.parcels import Parcels, known_reason
 from supplierd.daemon.sessions import Sessions
 from supplierd.transport.descriptors import Descriptors
@@ -77,7 +78,7 @@ class LongWay:
             newest = stream.newest
             assert newest is not None
             parcel = newest.message
-            payload = parcel.inline()
+            payload = parcel.inline(1 << 20)
             streams[name] = (
                 stream.ledger.published, stream.ledger.received, dict(stream.ledger.dropped), dict(stream.inline),
                 newest[:6], parcel.message.bytes, payload and payload.bytes,
