@@ -16,19 +16,19 @@ from supplierd.core.access import Grant, Role, workers_of
 from supplierd.core.refusals import FrameRefusedError
 from supplierd.core.stream import Frame
 from supplierd.core.supplier import Delivery, Reply, Supplier
-from supplierd.daemon.changes import Changes
+from supplierd.daemon.attendance import Attendance
 from supplierd.daemon.dialogue import Dialogue
 from supplierd.daemon.doors import Doors
 from supplierd.daemon.express import Express
 from supplierd.daemon.guard import Guard
 from supplierd.daemon.parcels import Parcel, Parcels, known_reason
-from supplierd.daemon.sessions import Session, Sessions
+from supplierd.daemon.sessions import Sessions
 from supplierd.logs import Repeating, event
 from supplierd.transport.bells import Bell, Bells
 from supplierd.transport.control import ControlChannel, Peer
 from supplierd.transport.curve import Gatekeeper
 from supplierd.transport.descriptors import Descriptors
-from supplierd.transport.doorbells import MOST, Doorbells
+from supplierd.transport.doorbells import Doorbells
 from supplierd.transport.inbox import Inbox, MultipartError
 from supplierd.transport.link import Link, LinkFactory
 from supplierd.transport.sockets import BURST, Message, Waiter
@@ -98,7 +98,6 @@ class Distribution:
         self._max_message = max_message
         self._decoder = frame.Decoder()
         self._guarded_at = self._swept_at = self._cleaned_at = time.monotonic()
-        self._calm = False
         self._waiter = Waiter()
         self._doors = Doors(
             self._waiter, (*inboxes, *controls), self._links, supplier.settings.max_workers, descriptors
@@ -119,7 +118,15 @@ class Distribution:
             self._waiter.add(doorbells.descriptor)
         if gatekeeper is not None:
             self._waiter.add(gatekeeper.socket)
-        self._changes = Changes(supplier)
+        self._attendance = Attendance(
+            supplier,
+            self._sessions,
+            self._push_links,
+            doors=self._doors,
+            bells=bells,
+            doorbells=doorbells,
+            repeating=self._repeating,
+        )
         self._express = Express(
             supplier,
             self._sessions,
@@ -147,10 +154,11 @@ class Distribution:
 
         Demands are heard before frames are taken: a worker that is ready gets the frame that is just arriving.
         """
-        ready = self._express.wait(self._swept_at + (CALM_SWEEP if self._calm and self._doors.calm else SWEEP))
+        calm = self._attendance.calm and self._doors.calm
+        ready = self._express.wait(self._swept_at + (CALM_SWEEP if calm else SWEEP))
         now = time.monotonic()
         if ready:
-            self._calm = False  # to be looked at soon
+            self._attendance.calm = False  # to be looked at soon
         if self._gatekeeper is not None and self._gatekeeper.socket in ready and self._gatekeeper.answer():
             self._waiter.again(self._gatekeeper.socket)
         self._doors.come_and_gone(ready, now)
@@ -181,7 +189,7 @@ class Distribution:
             self._doors.look(now)
         if now - self._swept_at >= SWEEP:
             self._swept_at = now
-            self._sweep(now)
+            self._attendance.look(now)
         if now - self._cleaned_at >= CLEAN:
             self._cleaned_at = now
             for name in self._parcels.sweep():
@@ -202,7 +210,7 @@ class Distribution:
         for name in workers_of(revoked):
             session = self._sessions.get(name)
             if session is not None and session.link.secured:
-                self._lose(session, time.monotonic())
+                self._attendance.lose(session, time.monotonic())
             if name in self._push_links and self._push_links[name].secured:
                 self._doors.reopen(self._push_links[name])
         return revoked
@@ -354,7 +362,7 @@ class Distribution:
         if packet:
             self._dialogue.rung(bell, packet, now)
         else:
-            self._calm = False  # its worker may be gone, too: that is looked at soon
+            self._attendance.calm = False  # its worker may be gone, too: that is looked at soon
             self._sessions.hung_up(bell)
 
     def answer(self, bell: Bell, demand: Demand, reply: Reply, now: float) -> None:
@@ -364,40 +372,3 @@ class Distribution:
     def _links(self) -> Iterator[Link]:
         yield from self._push_links.values()
         yield from (session.link for session in self._sessions)
-
-    def _sweep(self, now: float) -> None:
-        """Look who is still there, count strangers, and log what has changed."""
-        self._calm = not self._push_links
-        for session in self._sessions:
-            if session.lost(now):
-                self._lose(session, now)
-            self._calm &= session.calm
-        for name, link in self._push_links.items():
-            worker = self.supplier.workers[name]
-            if link.connected() and not worker.connected:
-                self.supplier.open_push_worker(worker, now)
-            elif worker.connected and not link.connected():
-                self.supplier.disconnected(worker, now)
-        strangers = self._doors.strangers() + self._sessions.strangers()
-        strangers += sum(link.strangers() for link in self._push_links.values())
-        if self._bells is not None:
-            self._bells.sweep(now)
-            strangers += self._bells.strangers()
-        if self._doorbells is not None:
-            self._doorbells.sweep()
-            self._tell_of_turned_away(self._doorbells, now)
-        if strangers:
-            self.supplier.rejected["no_handshake"] += strangers
-            self._repeating.event("stranger", now, "connection without a handshake refused", count=strangers)
-        self._changes.log(now)
-
-    def _tell_of_turned_away(self, doorbells: Doorbells, now: float) -> None:
-        count, doorbells.turned_away = doorbells.turned_away, 0
-        if count:
-            text = f"more than {MOST} doorbells: other publishers' frames come over ZeroMQ, which takes more CPU"
-            self._repeating.event("doorbell", now, text, turned_away=count)
-
-    def _lose(self, session: Session, now: float) -> None:
-        """A worker's connection is gone."""
-        self._sessions.close(session.worker.name)
-        self.supplier.disconnected(session.worker, now)

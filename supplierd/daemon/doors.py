@@ -20,6 +20,8 @@ JOINS_PER_SECOND: Final = 100.0
 """Each takes the loop about a millisecond. Beyond it a JOIN is passed over, and its worker repeats it a second later.
 One second's worth, and all the workers that there can be, may join at once, as they do when the daemon restarts."""
 
+SHORT: Final = "too many open files"
+
 log = logging.getLogger("supplierd.security")
 
 
@@ -82,7 +84,7 @@ class Doors:
         for listener, (_, events) in self._sockets.items():
             if events in ready:
                 if listener.listening and self._descriptors.look():
-                    self._shut(listener, now)
+                    self.shut(listener, now, SHORT)
                 self._strangers += listener.strangers()
                 if readable(events):
                     self._waiter.again(events)
@@ -102,7 +104,7 @@ class Doors:
                 self._strangers += listener.strangers()
             crowded = max(self._all(), key=lambda listener: listener.connections * listener.listening)
             if crowded.listening:
-                self._shut(crowded, now)
+                self.shut(crowded, now, SHORT)
             return
         for listener in self._shut_doors & {*self._all()}:
             with suppress(TransportError):  # somebody else's socket is there now: a later turn may succeed
@@ -112,10 +114,11 @@ class Doors:
                 self.watch(listener)  # it may have another socket, bound or not
         self._shut_doors &= {*self._all()}
 
-    def _shut(self, listener: Listener, now: float) -> None:
+    def shut(self, listener: Listener, now: float, why: str) -> None:
+        """Cut everybody off from a listener, until a look finds that descriptors are not short."""
         self._shut_doors.add(listener)
         listener.pause()
-        text = f"too many open files: everybody was cut off from {listener.endpoint}"
+        text = f"{why}: everybody was cut off from {listener.endpoint}"
         self._repeating.event("shut", now, text, limit=self._descriptors.limit)
 
     def _all(self) -> tuple[Listener, ...]:

@@ -48,6 +48,8 @@ class Session:
         """Whether the worker's connection is gone, or did not come in time."""
         if self.link.handshakes > 1:
             return True  # its client has connected again: what was under way to it went with the former connection
+        if self.link.flooded:
+            return True  # its client asks for another session, whose link is somewhere else
         if self.link.connected():
             self._missed_at = None
             return False

@@ -16,11 +16,13 @@ import zmq
 from supplierd.transport.curve import Lock
 from supplierd.transport.listener import Listener
 from supplierd.transport.lock import IPC
-from supplierd.transport.sockets import TCP_BUFFER_BYTES, WORKERS_PER_IO_THREAD, Context, Socket, open_socket
+from supplierd.transport.sockets import TCP_BUFFER_BYTES, WORKERS_PER_IO_THREAD, Context, Socket, open_socket, readable
 from supplierd.wire.endpoints import ipc
 
 MAX_INBOUND_BYTES: Final = 1024
 """A PUSH receives nothing but handshakes."""
+FLOOD: Final = 512
+"""Events of connections between two looks beyond which a link is flooded: its worker makes two or three."""
 
 
 class Link(Listener):
@@ -32,6 +34,10 @@ class Link(Listener):
         affinity: bit mask of I/O threads; 0: any.
         lock: the keys of which the worker needs one, on tcp.
 
+    Attributes:
+        was_connected: whether there ever was a peer.
+        flooded: whether more connections come and go than can be looked at.
+
     Raises:
         zmq.ZMQError: the endpoint cannot be bound.
     """
@@ -39,7 +45,7 @@ class Link(Listener):
     def __init__(self, context: Context, endpoint: str, affinity: int = 0, lock: Lock | None = None) -> None:
         self._context = context
         self._affinity = affinity
-        self.was_connected = False
+        self.was_connected = self.flooded = False
         super().__init__(endpoint, lock)
         self.endpoint = self.socket.get_string(zmq.LAST_ENDPOINT)
 
@@ -64,6 +70,18 @@ class Link(Listener):
         there = bool(int(self.socket.get(zmq.EVENTS)) & zmq.POLLOUT)
         self.was_connected = self.was_connected or there
         return there
+
+    def strangers(self) -> int:
+        """As the original; to be called a few times a second."""
+        count = self._strangers.take(FLOOD)
+        self.flooded = readable(self.events)
+        return count
+
+    def pause(self) -> None:
+        """As the original; a flood ends with it."""
+        super().pause()
+        self._strangers.skip()
+        self.flooded = False
 
     def close(self) -> None:
         """Unbind; a frame not yet fetched is destroyed."""

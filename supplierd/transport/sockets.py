@@ -182,18 +182,17 @@ class StrangerCount:
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
-        self.monitor = socket.get_monitor_socket(_WATCHED)
+        self.monitor = _unbounded_monitor(socket)
         self._greeting: dict[int, None] = {}  # descriptors, longest waiting first
         self._established: set[int] = set()
         self._ended_early: set[int] = set()
         self._greeted_early = 0
         self.handshakes = 0
 
-    def take(self) -> int:
-        """How many, by the next EVENTS_AT_ONCE events. To be called often: libzmq's I/O thread waits when 1000 lie
-        unread."""
+    def take(self, most: int = EVENTS_AT_ONCE) -> int:
+        """How many, by the next events, `most` at most. To be called often: what is unread takes memory."""
         strangers = 0
-        for _ in range(EVENTS_AT_ONCE):
+        for _ in range(most):
             if not readable(self.monitor):
                 break
             event, descriptor = _EVENT.unpack(self.monitor.recv_multipart(zmq.NOBLOCK)[0])
@@ -242,6 +241,11 @@ class StrangerCount:
         self._ended_early.clear()
         self._greeted_early = 0
 
+    def skip(self) -> None:
+        """Pass over all that is unread: it tells of connections that have ended since."""
+        while readable(self.monitor):
+            self.monitor.recv_multipart(zmq.NOBLOCK)
+
     @property
     def connections(self) -> int:
         """How many there are, as far as `take` has been told."""
@@ -249,5 +253,19 @@ class StrangerCount:
 
     def close(self) -> None:
         """Stop counting."""
-        self._socket.disable_monitor()
+        self._socket.monitor(None, 0)
         self.monitor.close(linger=0)
+
+
+def _unbounded_monitor(socket: Socket) -> Socket:
+    """The socket at which a socket's events are received.
+
+    As pyzmq makes it, it holds 2000 events. At the next one libzmq's I/O thread waits, and with it all sockets that it
+    serves; and who then ends the monitoring waits for that thread, for ever, if nobody else reads them.
+    """
+    endpoint = f"inproc://events-of-{int(socket.get(zmq.FD))}"
+    socket.monitor(endpoint, _WATCHED)
+    monitor: Socket = socket.context.socket(zmq.PAIR)
+    monitor.set(zmq.RCVHWM, 0)
+    monitor.connect(endpoint)
+    return monitor

@@ -16,6 +16,7 @@ class FakeLink:
     there: bool = False
     was_connected: bool = False
     handshakes: int = 0
+    flooded: bool = False
 
     def connected(self) -> bool:
         self.was_connected = self.was_connected or self.there

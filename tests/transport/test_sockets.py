@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +18,7 @@ from supplierd.transport.monitor import Monitor, NoAnswerError
 from supplierd.transport.sockets import Context, Socket, StrangerCount, Waiter, open_socket
 from supplierd.wire.endpoints import ipc
 from tests.support.peers import ZMTP_1, Background, plain, raw_connection
-from tests.support.waiting import wait_for
+from tests.support.waiting import DEADLINE, wait_for
 
 
 def test_every_socket_is_defused(context: Context) -> None:
@@ -107,6 +108,22 @@ def test_a_socket_of_the_wrong_type_is_a_stranger(strangers: StrangerCount, endp
     with plain(zmq.DEALER, endpoint, reconnect_ivl=60_000) as wrong:
         wrong.send(b"x", zmq.NOBLOCK)
         wait_count(strangers, 1)
+
+
+def test_counting_ends_though_thousands_of_events_are_unread(listener: Socket, endpoint: str) -> None:
+    """At the 2001st libzmq's thread would wait, and the end of the counting for it."""
+    counter = StrangerCount(listener)
+
+    def come_and_go() -> None:
+        for _ in range(1500):
+            with raw_connection(endpoint):
+                pass
+        counter.close()
+
+    waiting = threading.Thread(target=come_and_go, daemon=True)
+    waiting.start()
+    waiting.join(DEADLINE)
+    assert not waiting.is_alive()
 
 
 def test_many_strangers_at_once_are_all_counted_and_nobody_waits(strangers: StrangerCount, endpoint: str) -> None:
