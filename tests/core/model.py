@@ -82,6 +82,12 @@ class Model:
         box.put_back()
         worker.open = True
 
+    def unreadable(self, worker: ModelWorker) -> None:
+        box = worker.under_way()
+        assert box is not None
+        box.end("in_flight", "unreadable")
+        worker.open = True
+
     def pushed(self, worker: ModelWorker) -> None:
         box = worker.under_way()
         assert box is not None

@@ -155,3 +155,16 @@ class ModelStream:
     def order(self, frame: Frame) -> tuple[int, int]:
         """Where a frame stands among those of its stream."""
         return self.runs[frame.boot, frame.epoch].rank, frame.seq
+
+
+@dataclass
+class Client:
+    """One process of a worker: its sessions, and the frames that it was sent."""
+
+    name: str
+    instance: bytes
+    session: int = 0
+    number: int = 0
+    attempt: int = 0
+    last: Frame | None = None
+    before: Frame | None = None

@@ -6,7 +6,6 @@ newer one.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgpack
 from hypothesis import HealthCheck, event, settings
@@ -23,7 +22,7 @@ from supplierd.core.worker import JoinRequest, State
 from tests.core.builders import BOOT, OTHER_BOOT, STARTED, Camera
 from tests.core.counters import counters
 from tests.core.model import Model
-from tests.core.records import ModelWorker
+from tests.core.records import Client, ModelWorker
 
 STREAMS = ("cam-0", "cam-1", "cam-2", "cam-3")  # one more than fits
 GUESTS = ("guest-a", "guest-b", "guest-c")
@@ -38,24 +37,11 @@ OUTCOMES = ("consumed", "consumed", "consumed", "stale", "expired", "closed", "u
 streams = st.sampled_from(STREAMS[:2]) | st.sampled_from(STREAMS)
 wishes = st.just(("*",)) | st.lists(streams, min_size=1, max_size=3).map(tuple)
 steps = st.sampled_from([0.0, 0.01, 0.03, 0.05, 0.1, 0.3, 1.0, 2.0, 5.0, 11.0, 61.0])
-failures = st.just(0) | st.just(0) | st.integers(0, 15)
-"""A bit for each delivery of a step: whether it cannot be sent."""
+failures = st.just(0) | st.just(0) | st.integers(0, 255)
+"""A bit for each of the first four deliveries of a step: whether it cannot be sent; then one for each: never."""
 traffics = st.just(0) | st.integers(0, 255)
 """What goes on besides, see Histories.traffic. It is in every rule, since Hypothesis leaves out some rules of each
 history: they are the accidents, and this is the everyday life that they need to matter."""
-
-
-@dataclass
-class Client:
-    """One process of a worker: its sessions, and the frames that it was sent."""
-
-    name: str
-    instance: bytes
-    session: int = 0
-    number: int = 0
-    attempt: int = 0
-    last: Frame | None = None
-    before: Frame | None = None
 
 
 class Histories(RuleBasedStateMachine):
@@ -183,6 +169,11 @@ class Histories(RuleBasedStateMachine):
                 event("undelivered")
                 self.core.undelivered(delivery)
                 self.model.put_back(worker)
+                continue
+            if fail >> place & 16:
+                event("unreadable")
+                self.core.unreadable(delivery)
+                self.model.unreadable(worker)
                 continue
             self.saw(worker, sent)
             if worker.policy.push:
