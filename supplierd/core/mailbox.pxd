@@ -23,4 +23,5 @@ cdef class Mailbox:
     cpdef settle(self, str outcome)
     cpdef forget(self)
     cdef double _interval(self)
+    cdef _spare(self)
     cdef _discard(self, str reason)

@@ -60,7 +60,7 @@ class Mailbox:
         self._period: float | None = None
         self._due = float("-inf")
         self._served = (0, 0)  # epoch and seq of the frame that the worker saw last
-        self._greeting = (0, 0)  # of the frame that its session began with
+        self._greeting = (0, 0, 0)  # epoch and seq of the frame its session began with; what was promised before it
         self._before = (self._due, self._served, self.last_served_at)  # the last take, should it be taken back
         self._window = deque([(0, 0)], maxlen=window + 1)
 
@@ -136,8 +136,8 @@ class Mailbox:
             self.ledger.consumed += 1
             self.consecutive_drops = 0
             self.last_consumed_seq = frame.seq
-        elif outcome == "expired" and (frame.epoch, frame.seq) == self._greeting:
-            self.ledger.decimated += 1
+        elif outcome == "expired" and (frame.epoch, frame.seq) == self._greeting[:2]:
+            self._spare()
         else:
             self._discard(outcome)
             if outcome in UNSEEN:
@@ -150,8 +150,8 @@ class Mailbox:
         """
         newest = self.stream.newest
         if self.pending is None and newest is not None and (newest.epoch, newest.seq) != self._served:
+            self._greeting = (newest.epoch, newest.seq, self.ledger.promised)
             self.offer(newest, now)
-            self._greeting = (newest.epoch, newest.seq)
         self.owed = owed
 
     def remember(self, report: Report) -> None:
@@ -182,6 +182,13 @@ class Mailbox:
     def _interval(self) -> float:
         """The stream's, but at most the promised one: what a pause made of the average must not void the promise."""
         return self.stream.interval if self._period is None else min(self.stream.interval, self._period)
+
+    def _spare(self) -> None:
+        """The frame that was there before its worker was too old: it was never promised, in the window neither."""
+        self.ledger.decimated += 1
+        before = self._greeting[2]
+        counts = ((promised - (promised > before), dropped) for promised, dropped in self._window)
+        self._window = deque(counts, maxlen=self._window.maxlen)
 
     def _discard(self, reason: str) -> None:
         self.ledger.discard(reason)

@@ -65,6 +65,18 @@ def test_a_frame_that_was_there_before_it_is_no_broken_promise_though_it_is_too_
     assert process.counts == {"offered": 2, "decimated": 1, "expired": 1}
 
 
+def test_nor_in_the_window_though_it_was_counted_before_it_was_refused(core: Supplier) -> None:
+    process, camera = Process(core), Camera()
+    core.frame(old := camera.shoot(), 0.0)
+    process.join(100.0)
+    process.demand(100.0)
+    core.tick(101.0)  # which takes a sample
+    process.demand(101.5, report(old, "expired"))
+    core.frame(seen := camera.shoot(), 102.0)
+    process.demand(102.0, report(seen))
+    assert process.mailbox.windowed() == (1, 0)
+
+
 def test_nor_when_it_is_given_to_the_next_process_of_its_worker(core: Supplier) -> None:
     first, camera = Process(core), Camera()
     first.join(0.0)
