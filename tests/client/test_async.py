@@ -229,6 +229,22 @@ def test_tasks_may_share_a_worker(running: Daemon, name: Callable[[str], str], s
     assert len(set(numbers)) == 60
 
 
+def test_a_task_that_has_to_wait_for_another_reads_no_longer_than_it_said(
+    running: Daemon, name: Callable[[str], str]
+) -> None:
+    async def test() -> None:
+        async with AsyncWorker(name("worker"), [name("cam")], running.control) as worker:
+            first = asyncio.create_task(worker.read(2 * AT_ONCE))
+            await asyncio.sleep(0)
+            async with asyncio.timeout(AT_ONCE):
+                assert await worker.read(0) is None
+                assert await worker.read(0.1) is None
+            assert not first.done()
+            assert await first is None
+
+    run(test())
+
+
 def test_max_age_refuses_old_frames(running: Daemon, name: Callable[[str], str]) -> None:
     stream = name("cam")
 

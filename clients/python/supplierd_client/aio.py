@@ -76,7 +76,9 @@ class AsyncWorker(Alone):
         """
         self._guard.check()
         deadline = deadline_after(timeout)
-        async with self._lock:
+        if not await self._acquire(deadline):
+            return None  # another task has been reading all the time
+        try:
             if self._closing:
                 return None
             self._loop_is(asyncio.get_running_loop())
@@ -87,6 +89,18 @@ class AsyncWorker(Alone):
                     return frame
                 self._look_everywhere()
             return await self._read(deadline)
+        finally:
+            self._lock.release()
+
+    async def _acquire(self, deadline: float) -> bool:
+        """Be the task that reads; False where it is not this one's turn by then."""
+        if deadline == _NEVER:
+            return await self._lock.acquire()
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await self._lock.acquire()
+        except TimeoutError:
+            return False
 
     async def _read_express(self, express: Express, now: float, until: float) -> Frame | None:
         """The next frame by the short way; None where that does not do."""
