@@ -6,7 +6,7 @@ import pytest
 
 from supplierd.wire import WireError, control, frame
 from supplierd.wire.errors import REASONS
-from tests.wire.vectors import CONTROL, FRAMES, REFUSED, header_of, message_of
+from tests.wire.vectors import CONTROL, DECODED, FRAMES, REFUSED, header_of, message_of
 
 DECODERS = {"frame": frame.decode, "client": control.decode_from_client, "daemon": control.decode_from_daemon}
 
@@ -22,6 +22,13 @@ def test_frame_messages(vector: dict[str, Any]) -> None:
     assert frame.encode_head(header) + payload == message
     assert frame.decode(message) == header
     assert message[header.payload_offset :] == payload
+
+
+@pytest.mark.parametrize("vector", named(DECODED))
+def test_frame_messages_that_no_encoder_makes(vector: dict[str, Any]) -> None:
+    header, message = header_of(vector), bytes.fromhex(vector["hex"])
+    assert frame.decode(message) == frame.Decoder().decode(memoryview(message)) == header
+    assert message[header.payload_offset :] == bytes.fromhex(vector["payload"])
 
 
 @pytest.mark.parametrize("vector", named(CONTROL))

@@ -1,7 +1,7 @@
 """The golden byte vectors: what each message looks like, as data that a client in any language can test itself with.
 
-vectors/frames.json and control.json hold messages with their fields, refused.json bytes that every decoder must refuse;
-bell.json has both for the packets of the bell.
+vectors/frames.json and control.json hold messages with their fields (the former also some that are only decoded),
+refused.json bytes that every decoder must refuse; bell.json has both for the packets of the bell.
 In them a byte string is written {"bytes": "hex"}; a field that is left out has its default.
 """
 
@@ -22,6 +22,7 @@ def load(name: str, which: str = "vectors") -> list[dict[str, Any]]:
 
 
 FRAMES = load("frames")
+DECODED = load("frames", "decoded")
 CONTROL = load("control")
 REFUSED = load("refused")
 BELL = load("bell")

@@ -9,14 +9,14 @@ const FOLDER = new URL("../../../tests/wire/vectors/", import.meta.url);
 const bytes = (hex) => Buffer.from(hex, "hex");
 
 /** JSON whose long integers become BigInt, and whose {"bytes": hex} become byte strings. */
-function load(name) {
+function load(name, which = "vectors") {
   const text = readFileSync(new URL(`${name}.json`, FOLDER), "utf8");
   const marked = text.replace(/(?<=[:[,]\s*)-?\d{16,}(?=\s*[,\]}])/g, '{"integer":"$&"}');
   return JSON.parse(marked, (_, value) => {
     if (value?.integer !== undefined) return BigInt(value.integer);
     if (typeof value?.bytes === "string" && Object.keys(value).length === 1) return Uint8Array.from(bytes(value.bytes));
     return value;
-  }).vectors;
+  })[which];
 }
 
 /** Integers and byte strings in one form, so that 1 and 1n are equal. */
@@ -29,7 +29,9 @@ function plain(value) {
   return value;
 }
 
-for (const { name, fields, payload, hex } of load("frames")) {
+const frames = [...load("frames"), ...load("frames", "decoded").map((vector) => ({ ...vector, decoded: true }))];
+
+for (const { name, fields, payload, hex, decoded } of frames) {
   const expected = {
     stream: fields.stream, epoch: fields.epoch, boot: fields.boot, seq: fields.seq, capturedWall: fields.captured_wall,
     capturedMono: fields.captured_mono, encoding: fields.encoding ?? "raw", unsent: fields.unsent ?? 0,
@@ -40,7 +42,7 @@ for (const { name, fields, payload, hex } of load("frames")) {
     const { payload: found, ...header } = decodeFrame(bytes(hex));
     assert.deepEqual(plain(header), plain(expected));
     assert.equal(Buffer.from(found ?? []).toString("hex"), payload);
-    assert.equal(encodeFrame(expected, fields.arena ? undefined : bytes(payload)).toString("hex"), hex);
+    if (!decoded) assert.equal(encodeFrame(expected, fields.arena ? undefined : bytes(payload)).toString("hex"), hex);
   });
 }
 
