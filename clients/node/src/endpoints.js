@@ -2,7 +2,7 @@
 
 import { accessSync, constants, existsSync, readFileSync, statSync } from "node:fs";
 import { randomBytes } from "node:crypto";
-import { dirname, isAbsolute, join } from "node:path";
+import { basename, dirname, isAbsolute, join } from "node:path";
 
 const SYSTEM = "/run/supplierd";
 
@@ -21,6 +21,16 @@ export function runtimeDir(explicit, environ = process.env) {
 
 export const inboxEndpoint = (directory) => `ipc://${join(directory, "inbox.sock")}`;
 export const controlEndpoint = (directory) => `ipc://${join(directory, "control.sock")}`;
+
+/**
+ * Where a worker finds the endpoint that its daemon named: on the control endpoint's host for tcp, and beside its socket where
+ * this process (in a container) sees the runtime directory at another path.
+ */
+export function reachable(endpoint, control) {
+  if (!endpoint.startsWith("ipc://")) return endpoint.replace("tcp://*", control.replace(/:[0-9]+$/, ""));
+  const beside = join(dirname(control.slice("ipc://".length)), basename(endpoint));
+  return !existsSync(endpoint.slice("ipc://".length)) && existsSync(beside) ? `ipc://${beside}` : endpoint;
+}
 
 /** 16 bytes that name this boot of this machine; random ones where it has none. */
 export const bootId = (() => {

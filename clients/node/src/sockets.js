@@ -4,6 +4,7 @@ const CONNECTED = {
   linger: 0,
   reconnectInterval: 50,
   reconnectMaxInterval: 500,
+  connectTimeout: 2000,
   tcpMaxRetransmitTimeout: 5000,
   tcpKeepalive: 1,
   tcpKeepaliveIdle: 1,

@@ -1,7 +1,7 @@
 // Reads the freshest frame of one or more streams. The protocol is in session.js; here are sockets and timers.
 
 import { Dealer, Pull } from "zeromq";
-import { bootId, controlEndpoint, runtimeDir } from "./endpoints.js";
+import { bootId, controlEndpoint, reachable, runtimeDir } from "./endpoints.js";
 import { curve } from "./keys.js";
 import { RefusedError, Session, TakenOverError } from "./session.js";
 import { DEALER, PULL } from "./sockets.js";
@@ -120,7 +120,7 @@ export class Worker {
     this.#frames = this.#unread = null; // the new session's JOIN gives up what the old one brought
     if (!endpoint) return;
     const socket = (this.#frames = new Pull({ ...PULL, ...this.#keys }));
-    socket.connect(endpoint.replace("tcp://*", this.#endpoint.replace(/:[0-9]+$/, "")));
+    socket.connect(reachable(endpoint, this.#endpoint));
     this.#listen(socket, (data) => {
       if (socket === this.#frames) this.#arrived(decodeFrame(data));
     });
