@@ -24,7 +24,8 @@ from .errors import ArenaUnavailableError, Reason
 
 MIN_SLOTS = 4  # fewer leave nothing beside the spared ones
 MAX_SLOTS = 1024  # as many as a daemon can have workers
-MAX_FRAME = 1 << 30  # bytes; the largest message that a daemon can be configured to take, and the largest slot
+MAX_FRAME = 1 << 30  # bytes; the largest message that a daemon can be configured to take
+MAX_SLOT = 2 * MAX_FRAME  # bytes; writers leave room for larger frames
 TABLE_OFFSET = 4096
 _MAGIC, _VERSION = b"SDARENA\0", 1
 _HEADER = struct.Struct("<8sHHIQQI")
@@ -99,8 +100,8 @@ class Header(NamedTuple):
         header = cls(slots, slot_size, slots_offset, pid)
         if not MIN_SLOTS <= slots <= MAX_SLOTS:
             raise _bad_arena(f"it claims {slots} slots, expected {MIN_SLOTS} to {MAX_SLOTS}")
-        if slot_size > MAX_FRAME:
-            raise _bad_arena(f"it claims slots of {slot_size} bytes, expected at most {MAX_FRAME}")
+        if slot_size > MAX_SLOT:
+            raise _bad_arena(f"it claims slots of {slot_size} bytes, expected at most {MAX_SLOT}")
         if slots_offset != whole_pages(TABLE_OFFSET + 8 * slots) or not slot_size or slot_size % PAGESIZE:
             raise _bad_arena(f"its slots of {slot_size} bytes at {slots_offset} do not start on pages behind its table")
         if header.file_size != file_size:

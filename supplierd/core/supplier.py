@@ -104,12 +104,15 @@ class Supplier:
         worker.on(Event.RETURN)
         worker.open_demand = True
 
-    def unreadable(self, delivery: Delivery) -> None:
-        """The frame under way can never be handed to its worker: it is discarded, its demand open."""
+    def unreadable(self, delivery: Delivery, now: float) -> Delivery | None:
+        """The frame under way can never reach its worker: it is discarded, its demand open. What goes out now."""
         worker, mailbox = delivery
+        served_at = mailbox.last_served_at
         mailbox.settle("unreadable")
+        mailbox.last_served_at = served_at  # other streams have their turn
         worker.on(Event.RETURN)
         worker.open_demand = True
+        return self._serve(worker, now)
 
     def pushed(self, delivery: Delivery, now: float) -> None:
         """A push worker's socket took its frame, which is all that can be known: it counts as consumed."""

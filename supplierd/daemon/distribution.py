@@ -336,9 +336,11 @@ class Distribution:
         inline = worker.policy.push or worker.inline_reason
         message = parcel.inline(self._max_message) if inline and link is not None else parcel.message
         if message is None:
-            self.supplier.unreadable(delivery)
+            following = self.supplier.unreadable(delivery, now)
             text = "frame discarded: its shared memory is damaged, or has more than inbox.max_message_bytes to be sent"
             self._repeating.event("unreadable", now, text, worker=worker.name, stream=mailbox.stream.name)
+            if following is not None:
+                self.deliver(following, now)
         elif link is None or not link.send(message):
             self.supplier.undelivered(delivery)
             self._express.hurry()

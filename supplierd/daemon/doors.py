@@ -20,8 +20,6 @@ JOINS_PER_SECOND: Final = 100.0
 """Each takes the loop about a millisecond. Beyond it a JOIN is passed over, and its worker repeats it a second later.
 One second's worth, and all the workers that there can be, may join at once, as they do when the daemon restarts."""
 
-SHORT: Final = "too many open files"
-
 log = logging.getLogger("supplierd.security")
 
 
@@ -84,7 +82,7 @@ class Doors:
         for listener, (_, events) in self._sockets.items():
             if events in ready:
                 if listener.listening and self._descriptors.look():
-                    self.shut(listener, now, SHORT)
+                    self.shut(listener, now, self._short())
                 self._strangers += listener.strangers()
                 if readable(events):
                     self._waiter.again(events)
@@ -104,7 +102,7 @@ class Doors:
                 self._strangers += listener.strangers()
             crowded = max(self._all(), key=lambda listener: listener.connections * listener.listening)
             if crowded.listening:
-                self.shut(crowded, now, SHORT)
+                self.shut(crowded, now, self._short())
             return
         for listener in self._shut_doors & {*self._all()}:
             with suppress(TransportError):  # somebody else's socket is there now: a later turn may succeed
@@ -115,11 +113,13 @@ class Doors:
         self._shut_doors &= {*self._all()}
 
     def shut(self, listener: Listener, now: float, why: str) -> None:
-        """Cut everybody off from a listener, until a look finds that descriptors are not short."""
+        """Cut everybody off from a listener, until the next look at which descriptors are not short."""
         self._shut_doors.add(listener)
         listener.pause()
-        text = f"{why}: everybody was cut off from {listener.endpoint}"
-        self._repeating.event("shut", now, text, limit=self._descriptors.limit)
+        self._repeating.event(f"shut: {why}", now, f"{why}: everybody was cut off from {listener.endpoint}")
+
+    def _short(self) -> str:
+        return f"too many open files, of {self._descriptors.limit}"
 
     def _all(self) -> tuple[Listener, ...]:
         return (*self._sockets, *self._links())

@@ -50,7 +50,7 @@ class Parcel:
         short: its short form, where it has one.
     """
 
-    __slots__ = ("_damaged", "_header", "_heads", "_inline", "_lease", "head", "message", "short")
+    __slots__ = ("_header", "_heads", "_inline", "_lease", "_tried", "head", "message", "short")
 
     def __init__(self, header: frame.Header, message: Message, lease: Lease | None, heads: Heads) -> None:
         self.message = message
@@ -60,7 +60,7 @@ class Parcel:
         self._header = header
         self._lease = lease
         self._inline: Message | None = None
-        self._damaged = False
+        self._tried = False
 
     def ring(self, bell: Bell) -> bool:
         """Hand it over by a bell; False where it must go another way."""
@@ -75,14 +75,14 @@ class Parcel:
         bytes, or its arena turns out to be damaged."""
         if self._lease is None:
             return self.message
-        if self._inline is None and not self._damaged and self._header.payload_size <= most:
-            self._damaged = True  # until that is known: it is looked at once, however many workers want it
+        if self._inline is None and not self._tried and self._header.payload_size <= most:
+            self._tried = True  # a damaged one is looked at once, however many workers want it
             head = frame.inline_head(self.message.buffer, self._header)
             with suppress(ArenaError, MemoryError):
                 whole = bytearray(len(head) + self._header.payload_size)
                 whole[: len(head)] = head
                 self._lease.read_into(memoryview(whole)[len(head) :])
-                self._inline, self._damaged = Message(whole), False
+                self._inline = Message(whole)
         return self._inline
 
 

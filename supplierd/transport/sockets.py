@@ -242,9 +242,10 @@ class StrangerCount:
         self._greeted_early = 0
 
     def skip(self) -> None:
-        """Pass over all that is unread: it tells of connections that have ended since."""
+        """Pass over all that is unread, but for `handshakes`: it tells of connections that have ended since."""
         while readable(self.monitor):
-            self.monitor.recv_multipart(zmq.NOBLOCK)
+            event, _ = _EVENT.unpack(self.monitor.recv_multipart(zmq.NOBLOCK)[0])
+            self.handshakes += event == zmq.EVENT_HANDSHAKE_SUCCEEDED
 
     @property
     def connections(self) -> int:

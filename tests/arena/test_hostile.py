@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supplierd.arena import (
+    MAX_FRAME,
+    MAX_SLOTS,
+    MIN_SLOTS,
     ArenaReader,
     ArenaUnavailableError,
     Descriptor,
@@ -22,7 +25,7 @@ from supplierd.arena import (
 )
 from supplierd.arena.layout import TABLE_OFFSET, Header
 from supplierd.arena.locks import LockFile
-from supplierd.arena.writer import ArenaWriter
+from supplierd.arena.writer import HEADROOM, ArenaWriter
 
 NAME = "cam-1-0123456789abcdef.arena"
 FORGED = Descriptor(NAME, 0, 2, Header.plan(4, 1).offset(0), 10)
@@ -127,6 +130,14 @@ def test_no_header_is_believed_that_leads_out_of_its_file(
         found = Header.parse(header.pack(), file_size)
         assert TABLE_OFFSET + 8 * found.slots <= found.slots_offset
         assert found.offset(found.slots - 1) + found.slot_size <= file_size
+
+
+def test_what_a_writer_makes_for_the_largest_frame_is_read() -> None:
+    header = Header.plan(MAX_SLOTS, MAX_FRAME * HEADROOM)
+    assert Header.parse(header.pack(), header.file_size) == header
+    beyond = Header.plan(MIN_SLOTS, MAX_FRAME * HEADROOM + 1)
+    with pytest.raises(ArenaUnavailableError, match="expected at most"):
+        Header.parse(beyond.pack(), beyond.file_size)
 
 
 @in_one_directory

@@ -1,9 +1,11 @@
 """The asyncio worker's sessions, loops and descriptors."""
 
 import asyncio
+import gc
 import os
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,3 +157,21 @@ def test_bad_arguments_are_refused_with_what_is_allowed(home: Path) -> None:
                 await worker.read(float("nan"))
 
     run(test())
+
+
+@by_both_ways
+def test_one_that_its_program_forgets_goes_away(running: Daemon, name: Callable[[str], str], size: int) -> None:
+    stream, worker_name = name("cam"), name("worker")
+
+    async def test() -> None:
+        worker = AsyncWorker(worker_name, [stream], running.control)
+        for _ in range(5):
+            assert await worker.read(DEADLINE) is not None
+        forgotten = weakref.ref(worker)
+        del worker
+        gc.collect()
+        assert forgotten() is None
+
+    with Camera(stream, running.inbox, 0.005, size):
+        run(test())
+        running.wait_for_state(worker_name, "gone")

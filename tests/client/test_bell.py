@@ -5,10 +5,12 @@ import socket
 from pathlib import Path
 
 import pytest
+from supplierd_client import Publisher, Worker, channel
 from supplierd_client.bell import Bell, HungUpError
 
 from supplierd.transport.bells import Bells
 from supplierd.transport.control import Peer
+from tests.support.daemon import Daemon, exchange
 from tests.support.fixtures import short_directory
 from tests.support.waiting import DEADLINE
 
@@ -57,3 +59,29 @@ def test_a_forked_child_does_not_keep_the_connection_open() -> None:
             os.close(end)
             os.waitpid(child, 0)
             peer.close()
+
+
+def test_a_handler_that_raises_while_a_frame_is_taken_costs_that_frame_alone(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the session has taken is not heard again: it would answer the next demand, and each one after it."""
+
+    def interrupted(*_: object) -> None:
+        monkeypatch.undo()
+        raise InterruptedError
+
+    with Publisher("cam-1", daemon.inbox) as publisher, Worker("w", ["cam-1"], daemon.control) as worker:
+        exchange(publisher, worker, bytes(10_000))
+        monkeypatch.setattr(channel, "Frame", interrupted)
+        worker._express = None  # the long way, where Frame is the module's
+        publisher.publish(bytes(10_000))
+        with pytest.raises(InterruptedError):
+            worker.read(DEADLINE)
+        for _ in range(5):
+            seq = publisher.publish(bytes(10_000))
+            frame = worker.read(DEADLINE)
+            assert frame is not None
+            assert frame.seq == seq
+        found = daemon.mailbox("w", "cam-1")
+        assert found is not None
+        assert not found.discarded

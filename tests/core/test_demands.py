@@ -273,7 +273,22 @@ def test_a_frame_that_can_never_be_sent_is_discarded_and_its_demand_stays(
 ) -> None:
     process.demand()
     for delivery in core.frame(camera.shoot(), 0.0):
-        core.unreadable(delivery)
+        assert core.unreadable(delivery, 0.0) is None
     assert (process.counts, process.worker.state) == ({"offered": 1, "unreadable": 1}, State.WAITING)
     assert not core.tick(1.0)
     assert delivered(core.frame(second := camera.shoot(), 0.0)) == {"w": second}
+
+
+def test_a_stream_that_cannot_be_read_takes_no_turn_of_another(core: Supplier) -> None:
+    process = Process(core, streams=("bad", "good"))
+    process.join(0.0)
+    bad, good = Camera("bad"), Camera("good")
+    for turn in range(10):
+        core.frame(bad.shoot(), turn)
+        core.frame(seen := good.shoot(), turn)
+        process.number += 1
+        delivery = core.demand(process.session, process.number, None, turn)
+        while isinstance(delivery, Delivery) and delivery.mailbox.stream.name == "bad":
+            delivery = core.unreadable(delivery, turn) or Reply.NOTHING
+        assert isinstance(delivery, Delivery)
+        assert delivery.mailbox.in_flight is seen

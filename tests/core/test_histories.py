@@ -172,8 +172,11 @@ class Histories(RuleBasedStateMachine):
                 continue
             if fail >> place & 16:
                 event("unreadable")
-                self.core.unreadable(delivery)
+                following = self.core.unreadable(delivery, self.now)
                 self.model.unreadable(worker)
+                if following is not None:
+                    self.model.delivered([following], self.now)
+                    self.transport([following], 0)
                 continue
             self.saw(worker, sent)
             if worker.policy.push:

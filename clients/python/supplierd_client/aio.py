@@ -3,7 +3,9 @@
 import asyncio
 import os
 import time
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -166,7 +168,7 @@ class AsyncWorker(Alone):
             self._express = self._channel.express(())
         for source in sources:
             if source not in self._watched:
-                loop.add_reader(source.descriptor, self._readable, source)
+                loop.add_reader(source.descriptor, _told, weakref.ref(self), source.descriptor)
                 self._watched.append(source)
 
     def _unwatch(self) -> None:
@@ -176,8 +178,9 @@ class AsyncWorker(Alone):
                 self._loop.remove_reader(source.descriptor)
         self._watched = []
 
-    def _readable(self, source: Source | Bell) -> None:
+    def _readable(self, descriptor: int) -> None:
         """The loop says that a source has something."""
+        source = next(source for source in self._watched if source.descriptor == descriptor)
         if self._waiter is not None:
             # Fetched now: the loop looks once more before the reader goes on, and would wake it once more.
             if isinstance(source, Bell) and not source.fetch():
@@ -212,6 +215,13 @@ class AsyncWorker(Alone):
                 self._unwatch()
                 self._channel.close()
 
+    def __del__(self) -> None:
+        with suppress(Exception):
+            if not (self._closed or self._guard.forked):
+                self._closed = True
+                self._unwatch()
+                self._channel.close()
+
     def __aiter__(self) -> Self:
         return self  # a generator that is left in the midst would leave a task behind, to close it
 
@@ -234,3 +244,10 @@ def _end(waiter: asyncio.Future[bool], signalled: bool) -> None:
     """End a reader's wait."""
     if not waiter.done():
         waiter.set_result(signalled)
+
+
+def _told(worker: weakref.ref[AsyncWorker], descriptor: int) -> None:
+    """What a loop calls: it keeps no worker alive that its program has forgotten."""
+    found = worker()
+    if found is not None:
+        found._readable(descriptor)

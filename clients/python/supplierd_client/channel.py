@@ -216,22 +216,25 @@ class Channel:
 
     def _heed(self, bell: Bell, now: float) -> Frame | None:
         """Take one packet from the bell; the frame to hand out, if it names one."""
-        packet = None
         try:
             packet = bell.receive()
             if packet is None:
                 return None
-            if packet[0] == wire_bell.FRAME_KIND or packet[0] == wire_bell.HEAD_KIND:
-                return self._arrived(*bell.hearer.frame(packet), None, now)
-            self._session.hear(bytes(packet), now)
+            if packet[0] != wire_bell.FRAME_KIND and packet[0] != wire_bell.HEAD_KIND:
+                self._session.hear(bytes(packet), now)
+                return None
+            try:
+                told = bell.hearer.frame(packet)
+            except WireError:
+                return None  # as in `_listen`
+            except BaseException:  # a signal handler's: the daemon believes that the head was heard
+                bell.put_back(len(packet))
+                raise
+            return self._arrived(*told, None, now)
         except HungUpError:
             self._session.hung_up()
         except WireError:
-            pass  # as in `_listen`
-        except BaseException:  # a signal handler's: the daemon believes that the packet was heard
-            if packet is not None:
-                bell.put_back(len(packet))
-            raise
+            pass
         return None
 
     def _open_bell(self, now: float) -> None:
