@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 
-from supplierd.wire.errors import WireError
+from supplierd.wire.errors import WireError, shown
 from supplierd.wire.frame import UNPACK_ERRORS, UNPACK_LIMITS
 
 VERSION: Final = 1
@@ -265,7 +265,7 @@ def _decode(data: bytes, kinds: Mapping[str, type[Any]], limits: Mapping[str, in
     name = fields.get("type") if isinstance(fields, dict) else None
     kind = kinds.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise WireError("bad_message", f"type {name!r:.40} is none of {', '.join(kinds)}")
+        raise WireError("bad_message", f"type {shown(name)} is none of {', '.join(kinds)}")
     values = {}
     key = ""
     try:

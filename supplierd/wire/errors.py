@@ -31,3 +31,12 @@ class WireError(ValueError):
         assert reason in REASONS, reason
         super().__init__(text)
         self.reason = reason
+
+
+def shown(value: object) -> str:
+    """A peer's value, for people: itself where it is plain, else its kind. Nested as deep as msgpack permits, it has no
+    repr."""
+    plain = (str, bytes, int, float, type(None))
+    if isinstance(value, plain) or (isinstance(value, list) and all(isinstance(item, plain) for item in value)):
+        return f"{value!r:.80}"
+    return f"a {type(value).__name__}"

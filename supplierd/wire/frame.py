@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from supplierd.wire.errors import WireError
+from supplierd.wire.errors import WireError, shown
 from supplierd.wire.names import is_name
 
 MAGIC: Final = b"SPLF"
@@ -217,22 +217,22 @@ def decode(message: bytes | bytearray | memoryview) -> Header:
     except UNPACK_ERRORS as error:
         raise WireError("bad_header", f"the header is not one msgpack map: {error}") from error
     if not isinstance(fields, dict):
-        raise WireError("bad_header", f"the header is {_kind(fields)}, not a map")
+        raise WireError("bad_header", f"the header is {shown(fields)}, not a map")
     get = fields.get
     stream: Any = get("stream")
     epoch: Any = get("epoch")
     boot, encoding = get("boot"), get("encoding")
     unsent, metadata, dtype, inline = get("unsent", 0), get("metadata", {}), get("dtype", ""), get("inline", "")
     if not is_name(stream):
-        raise WireError("bad_name", f"stream {stream!r:.80} is not a permitted name")
+        raise WireError("bad_name", f"stream {shown(stream)} is not a permitted name")
     if not (_is_count(epoch) and _is_count(unsent) and isinstance(boot, bytes) and len(boot) == 16 and seq > 0):
         raise WireError("bad_header", "epoch, boot, seq or unsent is missing or of the wrong type")
     if not (isinstance(encoding, str) and 0 < len(encoding) <= MAX_ENCODING_LENGTH and encoding.isprintable()):
-        raise WireError("bad_header", f"encoding {encoding!r:.80} is not a short printable string")
+        raise WireError("bad_header", f"encoding {shown(encoding)} is not a short printable string")
     if not isinstance(metadata, dict):
-        raise WireError("bad_header", f"metadata is {_kind(metadata)}, not a map")
+        raise WireError("bad_header", f"metadata is {shown(metadata)}, not a map")
     if not isinstance(inline, str):
-        raise WireError("bad_header", f"inline is {_kind(inline)}, not a string")
+        raise WireError("bad_header", f"inline is {shown(inline)}, not a string")
     arena = None
     payload_size = size - offset
     if flags & FLAG_ARENA:
@@ -339,9 +339,9 @@ def check_array(dtype: str, shape: Sequence[int], size: int) -> None:
 def _shape(shape: object, dtype: object, size: int) -> tuple[int, ...]:
     item_size = _ITEM_SIZES.get(dtype) if isinstance(dtype, str) else None
     if item_size is None:
-        raise WireError("bad_header", f"dtype {dtype!r:.80} is not a plain number type like '|u1' or '<f4'")
+        raise WireError("bad_header", f"dtype {shown(dtype)} is not a plain number type like '|u1' or '<f4'")
     if not isinstance(shape, list) or not 0 < len(shape) <= MAX_DIMENSIONS or not all(map(_is_count, shape)):
-        raise WireError("bad_header", f"shape {shape!r:.80} is not a list of 1 to {MAX_DIMENSIONS} sizes")
+        raise WireError("bad_header", f"shape {shown(shape)} is not a list of 1 to {MAX_DIMENSIONS} sizes")
     if math.prod(shape) * item_size != size:
         raise WireError("bad_payload", f"shape {shape} of {dtype} does not make the payload's {size} bytes")
     return tuple(shape)
@@ -359,7 +359,3 @@ def _arena(value: object) -> ArenaRef:
 
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value <= _UINT64_MAX
-
-
-def _kind(value: object) -> str:
-    return f"a {type(value).__name__}"

@@ -84,6 +84,34 @@ def test_nesting(small: Daemon, depth: int) -> None:
     assert answer.reason == "bad_message"
 
 
+@pytest.mark.parametrize("depth", [960, 1010, 1020])
+@pytest.mark.parametrize(
+    "key", ["stream", "epoch", "boot", "encoding", "dtype", "shape", "arena", "inline", "metadata"]
+)
+def test_nesting_of_one_value(small: Daemon, key: str, depth: int) -> None:
+    """What msgpack just takes is nested too deep to be shown."""
+    fields = {"stream": "cam-1", "epoch": 1, "boot": bytes(16), "encoding": "raw", "dtype": "|u1", "shape": [64]}
+    fields.pop(key, None)
+    pairs = [msgpack.packb(word) for pair in fields.items() for word in pair]
+    packed = bytes([0x81 + len(fields)]) + b"".join(pairs) + msgpack.packb(key) + b"\x91" * depth + b"\xc0"
+    head = wire.PREFIX.pack(wire.MAGIC, wire.VERSION, key == "arena", len(packed), 1, 0, 0)
+    message = head + packed
+    padding = bytes(-len(message) % wire.ALIGNMENT)
+    refused(small, "bad_name" if key == "stream" else "bad_header", message + padding + bytes(64 * (key != "arena")))
+
+
+@pytest.mark.parametrize("key", ["type", "worker", "streams"])
+def test_nesting_of_a_control_messages_value(small: Daemon, key: str) -> None:
+    fields = {"type": "join"}
+    fields.pop(key, None)
+    packed = b"".join(msgpack.packb(word) for pair in fields.items() for word in pair)
+    with Talk(small.control) as peer:
+        for depth in range(940, 1024, 20):
+            answer = peer.ask(bytes([0x81 + len(fields)]) + packed + msgpack.packb(key) + b"\x91" * depth + b"\xc0")
+            assert isinstance(answer, control.Error)
+            assert answer.reason == "bad_message"
+
+
 def test_items_that_are_claimed_and_not_there(small: Daemon) -> None:
     """Room is made for what a header claims: so that is bounded, too."""
     claim = b"\xdd" + (wire.MAX_ITEMS + 1).to_bytes(4, "big")
