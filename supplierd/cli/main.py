@@ -1,6 +1,7 @@
 """The commands. Each parses its options, calls what does the work, and turns errors into a message and a status."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -158,28 +159,39 @@ def stats(*, as_json: bool, watch: bool, check: bool, timeout: float, **where: s
     --check fails where a worker of any class dropped more than its budget over the drop window, or a critical one is
     idle or missing.
     """
+    if watch and check:
+        raise click.UsageError("--watch goes on until Ctrl-C, and --check judges at the end: give one of them")
     try:
         monitor = Monitor(*_daemon(**where))
     except TransportError as error:
         raise click.UsageError(f"--control {where['control']}: {error.strerror}") from None
     try:
-        before = None
-        while True:
-            snapshot = _ask(monitor, timeout)
-            if watch and not as_json:
-                click.clear()
-            if as_json:
-                click.echo(json.dumps(as_document(snapshot)))
-            elif not check or watch:
-                click.echo(render(snapshot, before))
-            if not watch:
-                break
-            before = snapshot
-            time.sleep(1.0)
+        _show_stats(monitor, as_json=as_json, watch=watch, check=check, timeout=timeout)
     except KeyboardInterrupt:
         return
+    except OSError as error:  # status 1 is for broken promises
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not written at the end
+        click.echo(f"Error: the statistics cannot be written: {error.strerror}", err=True)
+        sys.exit(FAILURE)
     finally:
         monitor.close()
+
+
+def _show_stats(monitor: Monitor, *, as_json: bool, watch: bool, check: bool, timeout: float) -> None:
+    """Write what was asked for; exits with VIOLATION where a promise that was to be checked is broken."""
+    before = None
+    while True:
+        snapshot = _ask(monitor, timeout)
+        if watch and not as_json:
+            click.clear()
+        if as_json:
+            click.echo(json.dumps(as_document(snapshot)))
+        elif not check:
+            click.echo(render(snapshot, before))
+        if not watch:
+            break
+        before = snapshot
+        time.sleep(1.0)
     if check:
         broken = violations(snapshot)
         for violation in broken:

@@ -95,6 +95,15 @@ class _Handler(WSGIRequestHandler):
         """A scrape is not an event."""
 
 
+def encoder(accept: str | None) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """What writes the metrics, and the name of their format: the one wanted, or the plain one, also where a client asks
+    for what prometheus_client cannot read, like a version that is no number."""
+    try:
+        return choose_encoder(accept or "")
+    except (TypeError, ValueError):
+        return choose_encoder("")
+
+
 def main() -> None:
     """Serve until standard input ends."""
     parser = argparse.ArgumentParser(prog="supplierd.daemon.metrics_server")
@@ -119,12 +128,12 @@ def main() -> None:
     ProcessCollector(pid=lambda: arguments.daemon_pid, registry=registry)
 
     def render(accept: str | None) -> tuple[bytes, str]:
-        encode, kind = choose_encoder(accept or "")
+        encode, kind = encoder(accept)
         return encode(registry), kind
 
     protection = Protection(arguments.tls_certificate, arguments.tls_key, arguments.basic_auth_file)
     server = _Server(socket.socket(fileno=arguments.fd), protection.tls())
-    users, app = protection.users(), application(Paced(render, lambda accept: choose_encoder(accept or "")[1]))
+    users, app = protection.users(), application(Paced(render, lambda accept: encoder(accept)[1]))
     server.set_app(app if users is None else protected(app, users))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     while os.read(0, 4096):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from supplierd_client.capture.pacing import (
     FIRST_DELAY,
+    GAP_SECONDS,
     HEALTHY_SECONDS,
     JITTER,
     LONGEST_DELAY,
@@ -45,6 +46,13 @@ def test_frames_without_a_time_follow_at_the_last_interval() -> None:
     pacer = FilePacer()
     assert [pacer.due(pts, 0.0) for pts in (0.0, 0.1, None, None, 0.4)] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
     assert [FilePacer().due(None, 3.0)] == [3.0]
+
+
+@pytest.mark.parametrize("jump", [GAP_SECONDS + 1, 3600.0, 1e11])
+def test_nobody_waits_for_a_gap_in_the_time_stamps(jump: float) -> None:
+    pacer = FilePacer()
+    dues = [pacer.due(pts, 0.0) for pts in (0.0, 0.1, 0.1 + jump, 0.2 + jump, 0.2 + 2 * jump)]
+    assert dues == pytest.approx([0.0, 0.1, 0.1 + GAP_SECONDS, 0.2 + GAP_SECONDS, 0.2 + 2 * GAP_SECONDS], abs=1e-3)
 
 
 def test_a_frame_is_skipped_when_its_successor_is_due() -> None:

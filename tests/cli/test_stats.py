@@ -91,6 +91,12 @@ def test_watch_repeats_until_ctrl_c(daemon: Daemon, home: Path) -> None:
     assert all("workers" in json.loads(line) for line in out.read_text().splitlines())
 
 
+def test_watch_and_check_do_not_go_together(home: Path) -> None:
+    done = CliRunner().invoke(main, ["stats", "--runtime-dir", str(home), "--watch", "--check"])
+    assert done.exit_code == 2
+    assert "give one of them" in done.stderr
+
+
 # --- --check ---
 
 PROMISES = """
@@ -155,3 +161,18 @@ def test_check_with_json_keeps_standard_output_for_the_document(promising: Daemo
     assert done.exit_code == 1
     assert json.loads(done.stdout)["workers"]
     assert done.stderr == "critical worker detector is missing\n"
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--check"]])
+def test_what_cannot_be_written_is_no_broken_promise(daemon: Daemon, options: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command_line("stats", "--runtime-dir", daemon.runtime_dir, *options),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            timeout=DEADLINE,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == b"Error: the statistics cannot be written: No space left on device\n"

@@ -56,6 +56,13 @@ def test_answers() -> None:
         assert ask("/metrics", render=fail) == ("503 Service Unavailable", TEXT, f"{error}\n".encode())
 
 
+@pytest.mark.parametrize("version", ["abc", "1.x", "", ";;;"])
+def test_a_format_that_makes_no_sense_is_the_plain_one(daemon: Daemon, version: str) -> None:
+    scraped = daemon.scrape(f"application/openmetrics-text; version={version}")
+    assert scraped.samples
+    assert "Traceback" not in daemon.log()
+
+
 def test_text_and_openmetrics(daemon: Daemon) -> None:
     plain = daemon.scrape()
     assert plain.kind.startswith("text/plain; version=")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 DEFAULT_INTERVAL = 1 / 25  # until a file's second frame has shown its own
 RESYNC_SECONDS = 0.5  # later than this is no hiccup: the file's timeline moves instead of skipping for ever
+GAP_SECONDS = 10.0  # a longer one between two frames of a file is a fault of its time stamps: nobody waits
 EARLY_SECONDS = 0.01  # frames arrive with jitter, and of 25 frames a second 25 shall pass
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0  # a camera that reboots needs half a minute: 8 s finds it soon after
 JITTER = 0.25  # cameras of one switch come back together: spread their clients
@@ -20,7 +21,8 @@ class FilePacer:
     """Places a file's frames on the monotonic clock by their presentation times.
 
     The first frame is due at once and anchors the file's timeline. A presentation time that is missing, or not later
-    than the one before it (a file that begins anew), continues one frame's interval after its predecessor.
+    than the one before it (a file that begins anew), continues one frame's interval after its predecessor. No frame
+    comes later than GAP_SECONDS after its predecessor.
     """
 
     def __init__(self) -> None:
@@ -42,7 +44,8 @@ class FilePacer:
         elif self._pts is None or pts <= self._pts:
             self._offset = follows - pts
         else:
-            self._interval = pts - self._pts
+            self._interval = min(pts - self._pts, GAP_SECONDS)
+            self._offset -= pts - self._pts - self._interval
         self._pts = pts
         self._due = pts + self._offset
         late = now - self._due

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -100,7 +101,13 @@ def decode(source: str) -> Generator[av.VideoFrame, None, None]:
 
 def _open(source: str, kind: Kind) -> InputContainer:
     if kind == "rtsp":
-        return av.open(source, options=RTSP_OPTIONS, timeout=(OPEN_SECONDS, READ_SECONDS))
+        began = time.monotonic()
+        try:
+            return av.open(source, options=RTSP_OPTIONS, timeout=(OPEN_SECONDS, READ_SECONDS))
+        except av.error.InvalidDataError as error:  # which is what it says of a camera that is silent, too
+            if time.monotonic() - began < OPEN_SECONDS - 0.1:
+                raise
+            raise SourceError(f"no answer within {OPEN_SECONDS:g} s") from error
     if kind == "v4l2":
         return av.open(source, format="v4l2", timeout=(OPEN_SECONDS, READ_SECONDS))
     return av.open(f"file:{source}")  # FFmpeg takes "12:30.mp4" for an address otherwise
