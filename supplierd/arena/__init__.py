@@ -10,8 +10,8 @@ daemon does without where `holding` is compiled: a third of its start, and of it
 
 from .directory import ArenaDirectory, arena_directory, check_directory, discard_directory, prepare_directory
 from .errors import ArenaClosedError, ArenaError, ArenaUnavailableError, NoFreeSlotError, Reason, StaleDescriptorError
-from .janitor import ArenaInfo, Removed, Sweep, inspect, remove_dead_arenas
-from .layout import MAX_FRAME, MAX_SLOTS, MIN_SLOTS, Descriptor
+from .janitor import ArenaInfo, Janitor, Removed, Sweep, inspect, remove_dead_arenas
+from .layout import MAX_FRAME, MAX_SLOTS, MIN_SLOTS, Descriptor, stream_of
 from .reader import ArenaReader, Lease
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "ArenaReader",
     "ArenaUnavailableError",
     "Descriptor",
+    "Janitor",
     "Lease",
     "NoFreeSlotError",
     "Reason",
@@ -37,4 +38,5 @@ __all__ = [
     "inspect",
     "prepare_directory",
     "remove_dead_arenas",
+    "stream_of",
 ]

@@ -7,6 +7,8 @@ file can be removed, at any time and without a race. Readers that have it mapped
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -59,15 +61,48 @@ def remove_dead_arenas(directory: Path) -> Sweep:
     """Unlink each arena in `directory` whose owner is dead. Raises OSError if the directory cannot be read."""
     removed, living, foreign = [], 0, 0
     for name in os.listdir(directory):
-        try:
-            info = inspect(directory / name) if stream_of(name) else None
-            if info and not info.living:
-                os.unlink(directory / name)
-                removed.append(Removed(name, info.bytes))
-                continue
-        except FileNotFoundError:  # its owner was quicker
-            continue
-        except (ArenaUnavailableError, OSError):
-            info = None
-        living, foreign = living + (info is not None), foreign + (info is None)
+        found = _remove_if_dead(directory / name) if stream_of(name) else None
+        if isinstance(found, Removed):
+            removed.append(found)
+        else:
+            living, foreign = living + (found is True), foreign + (found is None)
     return Sweep(tuple(removed), living, foreign)
+
+
+class Janitor:
+    """Removes the arenas of dead owners from one directory, a few at a time: whoever may write there can make thousands
+    of files, and nobody must wait for all of them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._names: Iterator[str] | None = None  # those not looked at yet
+
+    def sweep(self, seconds: float) -> list[str]:
+        """Go on for so long, to the end of the directory at most; the names of those removed. Raises OSError if the
+        directory cannot be read."""
+        removed, until = [], time.monotonic() + seconds
+        if self._names is None:
+            self._names = iter(os.listdir(self._directory))
+        for name in self._names:
+            if stream_of(name) and isinstance(_remove_if_dead(self._directory / name), Removed):
+                removed.append(name)
+            if time.monotonic() >= until:
+                return removed
+        self._names = None
+        return removed
+
+
+def _remove_if_dead(path: Path) -> Removed | bool | None:
+    """What became of an arena: removed; True: its owner lives; False: it went away; None: it is none."""
+    try:
+        fd, _ = open_arena(path)
+        with closing(LockFile(fd)) as locks:
+            if locks.owner_lives():
+                return True
+            taken = os.fstat(fd).st_blocks * 512
+            os.unlink(path)
+            return Removed(path.name, taken)
+    except FileNotFoundError:  # its owner was quicker
+        return False
+    except (ArenaUnavailableError, OSError):
+        return None

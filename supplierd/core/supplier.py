@@ -74,11 +74,8 @@ class Supplier:
         """
         stream = self.streams.get(frame.stream)
         if stream is None:
-            try:
-                stream = self._open_stream(frame.stream, now)
-            except RefusalError as refusal:
-                self.rejected[refusal.reason] += 1
-                raise FrameRefusedError(refusal.reason, str(refusal)) from None
+            self.check_stream(frame.stream)
+            stream = self._open_stream(frame.stream, now)
         refused = stream.accept(frame, now, frame.boot == self._boot and frame.epoch >= self._started)
         if refused is not None:
             self.rejected[refused] += 1
@@ -96,6 +93,14 @@ class Supplier:
             elif worker.begins(now):
                 mailbox.owed = False
         return served
+
+    def check_stream(self, name: str) -> None:
+        """Refuse frames of a stream that is not known, and cannot be, as `frame` does."""
+        try:
+            self._check_new_streams([name] if name not in self.streams else [])
+        except RefusalError as refusal:
+            self.rejected[refusal.reason] += 1
+            raise FrameRefusedError(refusal.reason, str(refusal)) from None
 
     def undelivered(self, delivery: Delivery) -> None:
         """The frame under way could not be handed to the transport: it is pending again, its demand open."""

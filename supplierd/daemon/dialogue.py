@@ -24,6 +24,7 @@ from supplierd.transport.sockets import TransportError
 from supplierd.wire import bell as wire_bell
 from supplierd.wire import control
 from supplierd.wire.errors import WireError
+from supplierd.wire.frame import MAX_ITEMS
 from supplierd.wire.names import ANY_STREAM, check_name
 
 REPEAT_AFTER: Final = 1.0
@@ -72,12 +73,12 @@ class Dialogue:
         self._bell_path = bell_path
         self._asking: list[tuple[ControlChannel, Peer]] = []
 
-    def hear(self, peer: Peer, data: bytes | None, now: float) -> None:
-        """Answer one message."""
+    def hear(self, peer: Peer, data: bytes | None, now: float, items: int = MAX_ITEMS) -> None:
+        """Answer one message, in which no list or map may have more items."""
         try:
             if data is None:
                 raise WireError("multipart", "a control message has one part")
-            message = control.decode_from_client(data)
+            message = control.decode_from_client(data, items)
             if not self._may_say(peer, message):
                 self._deny(peer, message, now)
                 return
@@ -101,7 +102,7 @@ class Dialogue:
     def rung(self, bell: Bell, packet: bytes, now: float) -> None:
         """Answer one packet of a bell."""
         if packet[0] != wire_bell.DEMAND_KIND:
-            self.hear(Peer(bell, b""), packet, now)
+            self.hear(Peer(bell, b""), packet, now, wire_bell.MAX_ITEMS)
             return
         try:
             demand = wire_bell.decode_demand(packet)

@@ -31,7 +31,7 @@ from supplierd.transport.descriptors import Descriptors
 from supplierd.transport.doorbells import Doorbells
 from supplierd.transport.inbox import Inbox, MultipartError
 from supplierd.transport.link import Link, LinkFactory
-from supplierd.transport.sockets import BURST, Message, Waiter
+from supplierd.transport.sockets import BURST, HEAR_AT_MOST, Message, Waiter
 from supplierd.wire import frame
 from supplierd.wire.bell import Demand
 from supplierd.wire.errors import WireError
@@ -47,8 +47,6 @@ CALM_SWEEP: Final = 1.0
 """Seconds between two of them while each worker has a bell, whose end is told of, and nothing unusual happens."""
 CLEAN: Final = 5.0
 """Seconds between two looks for arenas of publishers that have died."""
-HEAR_AT_MOST: Final = 0.005
-"""Seconds that one turn spends on one control channel: a JOIN opens sockets, and frames must not wait for hundreds."""
 
 log = logging.getLogger("supplierd.distribution")
 
@@ -177,7 +175,7 @@ class Distribution:
         self._look(now)
         askers = self._dialogue.take_askers()
         if askers:
-            message = msgpack.packb({"type": "snapshot", "snapshot": self.snapshot().to_wire()})
+            message = Message(msgpack.packb({"type": "snapshot", "snapshot": self.snapshot().to_wire()}))
             for channel, peer in askers:
                 channel.send(peer, message)
                 self._waiter.again(channel.socket)
@@ -239,8 +237,12 @@ class Distribution:
     def _take_newest(self, inbox: Inbox) -> None:
         """Take what lies in an inbox: of a conflated one each message, of a plain one the newest of each publisher."""
         newest: dict[tuple[str, int], tuple[frame.Header, Message]] = {}
+        began = time.monotonic()
         for _ in range(BURST):
             now = time.monotonic()
+            if now - began >= HEAR_AT_MOST:
+                self._waiter.again(inbox.socket)
+                break
             try:
                 message = inbox.receive()
             except MultipartError as error:
@@ -301,6 +303,7 @@ class Distribution:
     def _accept(self, header: frame.Header, message: Message, now: float) -> None:
         """Distribute one frame that arrived at `now`."""
         try:
+            self.supplier.check_stream(header.stream)  # before its arena is opened
             parcel = self._parcels.make(header, message)
             inline = known_reason(header.inline) if header.inline else ""
             carried = (header.stream, header.boot, header.epoch, header.seq, header.unsent, inline, parcel)

@@ -36,7 +36,7 @@ from supplierd.core.mailbox import Report
 from supplierd.core.refusals import FrameRefusedError
 from supplierd.core.supplier import Reply
 from supplierd.transport.sockets import (
-    BURST, CATCH_UP, GATHER_MS, LONG_TICK, SERVED_LATELY, STOOD_STILL, TICK, Message,
+    BURST, CATCH_UP, GATHER_MS, HEAR_AT_MOST, LONG_TICK, SERVED_LATELY, STOOD_STILL, TICK, Message,
 )
 from supplierd.wire import bell as _bell, doorbell as _doorbell
 from supplierd.wire.control import OUTCOMES
@@ -60,6 +60,7 @@ cdef object _NOTHING = Reply.NOTHING
 cdef object _new_tuple = tuple.__new__
 cdef int _BURST = BURST, _GATHER_MS = GATHER_MS
 cdef double _STOOD_STILL = STOOD_STILL, _SERVED_LATELY = SERVED_LATELY, _TICK = TICK, _LONG_TICK = LONG_TICK
+cdef double _HEAR_AT_MOST = HEAR_AT_MOST
 cdef double _NEARLY = 0.75  # of the time to a tick, after which it is done when the loop is awake anyway, and nobody
 # has just been sent a frame, who may want this core for it
 cdef double _LEFT_FOR = 1.0  # seconds for which an inbox that had a long message is left to Python, which copies none
@@ -189,9 +190,7 @@ cdef class Express:
         if awaited is NULL:
             raise MemoryError
         self._awaited, self._count, self._bells_at, self._doorbells_at, self._express_inboxes = awaited, 0, -1, -1, []
-        own = {}
-        if _has_libzmq:
-            own = {i.socket: i for i in self._inboxes if i.conflate and i.local and not i.spent}
+        own = {i.socket: i for i in self._inboxes if _has_libzmq and i.conflate and i.local and not i.spent}
         for descriptor, source in sources.items():
             awaited[self._count].fd, awaited[self._count].events = descriptor, <short>_POLLIN
             awaited[self._count].revents = 0
@@ -260,8 +259,8 @@ cdef class Express:
                 continue
             if size < 0 and (errno == EAGAIN or errno == EINTR or errno == ECONNRESET):
                 continue  # see Bells.take
-            complete &= size > 0
             self._otherwise.rung(bell, (<char*>packet)[:size] if size > 0 else b"", now)
+            complete &= size > 0
         return complete
 
     cdef bint _demand(self, bell, DemandPacket* demand, double now) except -1:
@@ -294,7 +293,7 @@ cdef class Express:
     cdef bint _take(self, int i) except -1:
         """Take what lies in an inbox; False where something has come in between that is not usual."""
         cdef zmq_message message
-        cdef double now
+        cdef double now, began = monotonic()
         cdef int events, burst, received
         cdef bint parts
         cdef size_t size
@@ -302,6 +301,8 @@ cdef class Express:
         inbox = self._express_inboxes[i]
         for burst in range(_BURST):
             now = monotonic()
+            if now - began >= _HEAR_AT_MOST:
+                break
             size = sizeof(events)
             if libzmq_getsockopt(self._sockets[i], _EVENTS, &events, &size) or not events & _POLLIN:
                 return True

@@ -6,7 +6,10 @@ read arenas gets the payload in a message of its own, copied once for all such w
 system calls and maps none, so that a damaged one cannot end it with SIGBUS.
 """
 
+import os
+import time
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +18,7 @@ from supplierd.arena import (
     ArenaError,
     ArenaReader,
     ArenaUnavailableError,
+    Janitor,
     Lease,
     Reason,
     StaleDescriptorError,
@@ -22,7 +26,7 @@ from supplierd.arena import (
     discard_directory,
     inspect,
     prepare_directory,
-    remove_dead_arenas,
+    stream_of,
 )
 from supplierd.core.snapshot import ArenaSnapshot
 from supplierd.transport.bells import Bell
@@ -32,6 +36,12 @@ from supplierd.wire.bell import Heads, encode_frame
 from supplierd.wire.errors import WireError
 
 INLINE_REASONS: Final = frozenset({"off", "small", "no_slot", "remote", *(reason.value for reason in Reason)})
+SWEEP_AT_MOST: Final = 0.005
+"""Seconds of one sweep."""
+STATE_OF: Final = 256
+"""Files of the arenas' directory that are looked at for one snapshot, beside those of known streams."""
+STATE_AT_MOST: Final = 0.02
+"""Seconds of that."""
 OTHER: Final = "other"
 """Stands for a reason that this daemon does not know: a peer cannot invent labels."""
 
@@ -99,6 +109,7 @@ class Parcels:
         self._directory = arena_directory(runtime_dir)
         self.heads = Heads()
         self.reader = ArenaReader(self._directory)  # where no arena can be made, there may be some to read
+        self._janitor = Janitor(self._directory)
         self._prepared: ArenaDirectory | None = None
         try:
             self._prepared = prepare_directory(runtime_dir)
@@ -114,6 +125,8 @@ class Parcels:
         """
         if header.arena is None:
             return Parcel(header, message, None, self.heads)
+        if stream_of(header.arena.file) != header.stream:  # else one stream could have any number of files opened
+            raise WireError("no_arena", f"a frame of {header.stream} names {header.arena.file!r:.100}, not its own")
         try:
             return Parcel(header, message, self.reader.lease(header.arena), self.heads)
         except StaleDescriptorError as error:
@@ -124,11 +137,19 @@ class Parcels:
     def state(self) -> tuple[ArenaSnapshot, ...]:
         """Slots and memory of each stream's arenas, by asking the kernel."""
         found: dict[str, ArenaSnapshot] = {}
-        for path in self._directory.glob("*.arena"):
+        others: list[str] = []
+        with suppress(OSError), os.scandir(self._directory) as entries:
+            others = [entry.name for entry in islice(entries, STATE_OF)]
+        until = time.monotonic() + STATE_AT_MOST
+        for name in dict.fromkeys((*self.reader.arenas, *others)):
+            if time.monotonic() >= until:
+                break
             try:
-                info = inspect(path)
+                info = inspect(self._directory / name) if stream_of(name) else None
             except (ArenaError, OSError):
                 continue  # it went away, or is none
+            if info is None:
+                continue
             before = found.get(info.stream, ArenaSnapshot(info.stream, 0, 0, 0))
             found[info.stream] = ArenaSnapshot(
                 info.stream, before.bytes + info.bytes, before.free + info.free, before.leased + info.leased
@@ -136,10 +157,10 @@ class Parcels:
         return tuple(found[stream] for stream in sorted(found))
 
     def sweep(self) -> list[str]:
-        """Remove the arenas of publishers that are dead; their names."""
+        """Remove the arenas of publishers that are dead, for a moment; their names."""
         self.reader.prune()
         with suppress(OSError):
-            return [removed.name for removed in remove_dead_arenas(self._directory).removed]
+            return self._janitor.sweep(SWEEP_AT_MOST)
         return []
 
     def close(self) -> None:

@@ -6,12 +6,13 @@ import zmq
 
 from supplierd.transport.curve import Lock, user_of
 from supplierd.transport.listener import Listener
-from supplierd.transport.sockets import Context, Socket, open_socket, readable
+from supplierd.transport.sockets import Context, Message, Socket, open_socket, readable
+from supplierd.wire.control import MAX_CONTROL_BYTES
 
-MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+MAX_MESSAGE_BYTES: Final = 2 * MAX_CONTROL_BYTES
 """Beyond this libzmq drops the peer; what is shorter, and too long for a control message, is refused and counted."""
-QUEUE_DEPTH: Final = 16
-"""Unread answers to one peer: it has one question open at a time."""
+QUEUE_DEPTH: Final = 4
+"""Unheard questions of one peer, and unread answers to it: it has one question open at a time."""
 FAREWELL_MS: Final = 200
 """How long closing waits for the last words to be written."""
 
@@ -54,6 +55,7 @@ class ControlChannel(Listener):
     def _make(self) -> Socket:
         socket = open_socket(self._context, zmq.ROUTER, MAX_MESSAGE_BYTES)
         socket.set(zmq.SNDHWM, QUEUE_DEPTH)
+        socket.set(zmq.RCVHWM, QUEUE_DEPTH)
         return socket
 
     def receive(self) -> tuple[Peer, bytes | None] | None:
@@ -70,8 +72,8 @@ class ControlChannel(Listener):
         user = user_of(last) if self.secured else None
         return Peer(self, identity, user), message.bytes if message is last else None
 
-    def send(self, peer: Peer, message: bytes) -> None:
-        """Answer a peer; one that is gone, or does not read, is passed over."""
+    def send(self, peer: Peer, message: bytes | Message) -> None:
+        """Answer a peer; one that is gone, or does not read, is passed over. A Message for many is not copied."""
         try:
             self.socket.send_multipart((peer.identity, message), zmq.NOBLOCK)
         except zmq.ZMQError as error:

@@ -5,6 +5,7 @@ any memory; a short HANDSHAKE_IVL, which drops silent clients; ZAP_DOMAIN, witho
 messages with no handshake at all.
 """
 
+import ctypes
 import os
 import resource
 import select
@@ -46,6 +47,9 @@ SERVED_LATELY: Final = 0.005
 """Seconds for which that holds."""
 BURST: Final = 256
 """Messages that one turn takes from one socket, so that a flood on one does not silence the others."""
+HEAR_AT_MOST: Final = 0.005
+"""Seconds after which a turn takes no more from a socket: a JOIN opens sockets, a header can take milliseconds to read,
+and frames must not wait for hundreds of them."""
 
 _WATCHED: Final = int(zmq.Event.ACCEPTED | zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED)
 
@@ -63,7 +67,12 @@ Socket = zmq.Socket[bytes]
 
 
 def make_context(max_workers: int) -> Context:
-    """The daemon's context: one I/O thread for each eight workers, not more than cores."""
+    """The daemon's context: one I/O thread for each eight workers, not more than cores.
+
+    A ROUTER names its nameless peers by numbers, from one of C's rand() on, and aborts the process where a peer has
+    given itself such a name. Nobody else seeds rand(), so the number would be known.
+    """
+    ctypes.CDLL(None).srand(ctypes.c_uint(int.from_bytes(os.urandom(4))))
     context = zmq.Context(io_threads(max_workers))
     context.set(zmq.MAX_SOCKETS, 64 + 4 * max_workers)
     return context

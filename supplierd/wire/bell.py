@@ -31,6 +31,9 @@ from supplierd.wire.frame import Header, decode, pack_metadata
 
 MAX_PACKET: Final = 4096
 """Bytes. A frame whose message has more than half of it, by much metadata, goes by the worker's other sockets."""
+MAX_ITEMS: Final = 64
+"""Of one list or map in a control message that comes as a packet: room is made for all that are claimed, at each level,
+and dozens of connections may have a packet in one turn."""
 MAX_HEADS: Final = 64
 
 FRAME: Final = struct.Struct("<B3xIQqqQQQI4x")

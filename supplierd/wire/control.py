@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgpack
 
 from supplierd.wire.errors import WireError, shown
-from supplierd.wire.frame import UNPACK_ERRORS, UNPACK_LIMITS
+from supplierd.wire.frame import MAX_ITEMS, UNPACK_ERRORS
 
 VERSION: Final = 1
 MAX_CONTROL_BYTES: Final = 64 * 1024
@@ -233,8 +233,12 @@ def encode_demand(session: int, number: int, settled: Settled | None, leases: in
     )
 
 
-def decode_from_client(data: bytes) -> FromClient:
+def decode_from_client(data: bytes, items: int = MAX_ITEMS) -> FromClient:
     """Read what a client sent.
+
+    Args:
+        data: the message.
+        items: of one list or map at most.
 
     Raises:
         WireError: not a message that a client may send, or too long.
@@ -243,7 +247,7 @@ def decode_from_client(data: bytes) -> FromClient:
         raise WireError(
             "oversized", f"a control message has {len(data)} bytes, at most {MAX_CONTROL_BYTES} are allowed"
         )
-    message: FromClient = _decode(data, FROM_CLIENT, UNPACK_LIMITS)
+    message: FromClient = _decode(data, FROM_CLIENT, {"max_array_len": items, "max_map_len": items})
     return message
 
 

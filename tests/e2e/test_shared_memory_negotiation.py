@@ -171,6 +171,25 @@ def test_an_arena_of_slots_beyond_measure_is_none(daemon: Daemon) -> None:
     assert daemon.running
 
 
+def test_a_frame_cannot_name_another_streams_arena(daemon: Daemon) -> None:
+    """Else one stream could have any number of files opened."""
+    _, place = forged(daemon, SIZE)
+    with plain(zmq.PUSH, daemon.inbox) as socket:
+        socket.send(frame_message("cam-2", payload=b"", arena=place))
+        daemon.wait_for_rejected("no_arena")
+
+
+def test_a_stream_that_is_not_taken_opens_no_arena(daemons: Callable[..., Daemon]) -> None:
+    daemon = daemons("[daemon]\naccept_unknown_streams = false").start()
+    before = len(os.listdir(f"/proc/{daemon.pid}/fd"))
+    with plain(zmq.PUSH, daemon.inbox) as socket:
+        for count in range(1, 6):
+            _, place = forged(daemon, SIZE)
+            socket.send(frame_message(payload=b"", arena=place))
+            daemon.wait_for_rejected("unknown_stream", count)
+    assert len(os.listdir(f"/proc/{daemon.pid}/fd")) <= before + 4
+
+
 def test_a_frame_whose_arena_was_cut_short_is_discarded_once(daemon: Daemon) -> None:
     path, place = forged(daemon, SIZE)
     with closing(LockFile(os.open(path, os.O_RDWR))) as lock, plain(zmq.PUSH, daemon.inbox) as socket:

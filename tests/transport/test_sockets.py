@@ -52,6 +52,21 @@ print(raise_descriptor_limit() == hard, resource.getrlimit(resource.RLIMIT_NOFIL
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 64
 
 
+def test_names_of_a_routers_peers_cannot_be_known() -> None:
+    """Whoever gives itself the name that another peer is to get makes libzmq abort."""
+    program = """
+import zmq
+from supplierd.transport.sockets import make_context
+with make_context(1) as context, context.socket(zmq.ROUTER) as router, context.socket(zmq.DEALER) as peer:
+    router.bind("inproc://router")
+    peer.connect("inproc://router")
+    peer.send(b"")
+    print(router.recv().hex())
+"""
+    done = [subprocess.run([sys.executable, "-c", program], check=True, capture_output=True) for _ in range(3)]
+    assert len({each.stdout for each in done}) == 3
+
+
 # --- strangers ---
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgpack
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -258,6 +259,16 @@ def test_both_sides_forget_in_step() -> None:
             header, message = slotted(seq, stream)
             assert line.pass_on(header, message) == (kind, header._replace(payload_offset=0))
     assert line.pass_on(*slotted(2, streams[-1]))[0] == "frame"
+
+
+def test_a_control_message_of_a_packet_claims_few_items() -> None:
+    def decode(count: int) -> object:
+        message = {"type": "leave", "session": 1, "newer": [0] * count}
+        return control.decode_from_client(msgpack.packb(message), bell.MAX_ITEMS)
+
+    assert decode(bell.MAX_ITEMS) == control.Leave(1)
+    with pytest.raises(WireError, match="exceeds"):
+        decode(bell.MAX_ITEMS + 1)
 
 
 def test_a_head_that_is_heard_twice_is_one() -> None:

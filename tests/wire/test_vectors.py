@@ -1,5 +1,6 @@
 """The golden vectors: encoding gives exactly these bytes, decoding these fields, and what must be refused is."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +9,11 @@ from supplierd.wire import WireError, control, frame
 from supplierd.wire.errors import REASONS
 from tests.wire.vectors import CONTROL, DECODED, FRAMES, REFUSED, header_of, message_of
 
-DECODERS = {"frame": frame.decode, "client": control.decode_from_client, "daemon": control.decode_from_daemon}
+DECODERS: dict[str, Callable[[bytes], Any]] = {
+    "frame": frame.decode,
+    "client": control.decode_from_client,
+    "daemon": control.decode_from_daemon,
+}
 
 
 def named(vectors: list[dict[str, Any]]) -> list[Any]:
