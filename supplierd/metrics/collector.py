@@ -164,6 +164,7 @@ def _workers(snapshot: Snapshot) -> Iterator[Metric]:
 
     yield gauge("idle", "1 where frames wait and the worker takes none.", lambda w: w.state == State.IDLE)
     yield gauge("connected", "1 where the worker has a session.", lambda w: w.state != State.GONE)
+    yield gauge("expected", "1 where it should: configured, or gone without taking its leave.", lambda w: w.expected)
     state = GaugeMetricFamily(
         "supplierd_worker_state", "1 for the state that the worker is in.", labels=(*WORKER, "state")
     )

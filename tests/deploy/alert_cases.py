@@ -33,6 +33,7 @@ HEALTHY: Mapping[str, str] = {
     f'supplierd_stream_frames_dropped_total{{{_STREAM},reason="overwritten"}}': _always(0),
     f"supplierd_stream_silent{{{_STREAM}}}": _always(0),
     f"supplierd_worker_connected{{{_DETECTOR}}}": _always(1),
+    f"supplierd_worker_expected{{{_DETECTOR}}}": _always(1),
     f"supplierd_worker_idle{{{_DETECTOR}}}": _always(0),
     f"supplierd_worker_target_fps{{{_DETECTOR}}}": _always(10),
     f"supplierd_worker_drop_budget_ratio{{{_DETECTOR}}}": _always(0),
@@ -124,6 +125,13 @@ CASES = [
         "a critical worker is gone",
         {f"supplierd_worker_connected{{{_DETECTOR}}}": _from_a_minute("1", "0")},
         fires={"SupplierdCriticalWorkerMissing": (_ON_DETECTOR, "critical worker detector is missing")},
+    ),
+    Case(
+        "a critical worker that nobody declared has taken its leave",
+        {
+            f"supplierd_worker_connected{{{_DETECTOR}}}": _from_a_minute("1", "0"),
+            f"supplierd_worker_expected{{{_DETECTOR}}}": _from_a_minute("1", "0"),
+        },
     ),
     Case("a worker of another class is gone", {f"supplierd_worker_connected{{{_RESEARCH}}}": _always(0)}),
     Case(

@@ -36,6 +36,7 @@ PROMISED = {
     "supplierd_worker_last_consumed_seq": MAILBOX,
     "supplierd_worker_idle": WORKER,
     "supplierd_worker_connected": WORKER,
+    "supplierd_worker_expected": WORKER,
     "supplierd_worker_state": WORKER | {"state"},
     "supplierd_worker_drop_budget_ratio": WORKER,
     "supplierd_worker_target_fps": WORKER,
