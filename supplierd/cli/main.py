@@ -171,7 +171,8 @@ def stats(*, as_json: bool, watch: bool, check: bool, timeout: float, **where: s
         return
     except OSError as error:  # status 1 is for broken promises
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not written at the end
-        click.echo(f"Error: the statistics cannot be written: {error.strerror}", err=True)
+        if not isinstance(error, BrokenPipeError):  # whose reader has seen enough
+            click.echo(f"Error: the statistics cannot be written: {error.strerror}", err=True)
         sys.exit(FAILURE)
     finally:
         monitor.close()

@@ -18,6 +18,7 @@ from supplierd.arena import (
     ArenaReader,
     ArenaUnavailableError,
     Descriptor,
+    Janitor,
     Reason,
     StaleDescriptorError,
     inspect,
@@ -180,6 +181,23 @@ def test_a_file_cut_short_while_leased_harms_nobody_who_has_not_mapped_it(direct
     assert caught.value.reason is Reason.BAD_ARENA
     with pytest.raises(StaleDescriptorError):
         reader.lease(FORGED)
+
+
+def test_dead_arenas_are_removed_a_few_at_a_time(directory: Path) -> None:
+    header = Header.plan(4, 4096)
+    dead = [directory / f"cam-{number}-0123456789abcdef.arena" for number in range(5)]
+    for path in dead:
+        forge(path, header.pack(), header.file_size)
+    for number in range(3):
+        (directory / f"none-{number}-0123456789abcdef.arena").write_bytes(b"")
+    janitor = Janitor(directory)
+    with ArenaWriter(directory, "living") as writer:
+        removed = [janitor.sweep(0.0) for _ in range(20)]
+        assert writer.write(b"frame")
+    assert max(map(len, removed)) == 1
+    assert sorted(name for names in removed for name in names) == sorted(path.name for path in dead)
+    forge(dead[0], header.pack(), header.file_size)
+    assert janitor.sweep(0.0) + janitor.sweep(60.0) + janitor.sweep(60.0) == [dead[0].name]
 
 
 def test_a_reader_cannot_pass_for_an_owner(directory: Path) -> None:

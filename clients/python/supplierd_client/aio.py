@@ -180,7 +180,9 @@ class AsyncWorker(Alone):
 
     def _readable(self, descriptor: int) -> None:
         """The loop says that a source has something."""
-        source = next(source for source in self._watched if source.descriptor == descriptor)
+        source = next((source for source in self._watched if source.descriptor == descriptor), None)
+        if source is None:
+            return
         if self._waiter is not None:
             # Fetched now: the loop looks once more before the reader goes on, and would wake it once more.
             if isinstance(source, Bell) and not source.fetch():
