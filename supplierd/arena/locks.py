@@ -22,7 +22,7 @@ from typing import Protocol
 _log = logging.getLogger("supplierd.arena")
 _FLOCK = struct.Struct("@hhqqi0q")  # l_type, l_whence, l_start, l_len, l_pid
 _LIFE = 0
-COUNT_AT_MOST = 0.005
+COUNT_AT_MOST = 0.01
 """Seconds: for each question the kernel goes through all locks of a file, and anybody may have made thousands."""
 
 

@@ -40,7 +40,7 @@ SWEEP_AT_MOST: Final = 0.005
 """Seconds of one sweep."""
 STATE_OF: Final = 256
 """Files of the arenas' directory that are looked at for one snapshot, beside those of known streams."""
-STATE_AT_MOST: Final = 0.02
+STATE_AT_MOST: Final = 0.03
 """Seconds of that."""
 OTHER: Final = "other"
 """Stands for a reason that this daemon does not know: a peer cannot invent labels."""

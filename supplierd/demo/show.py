@@ -105,8 +105,10 @@ def show(source: Path | None, seconds: float) -> int:
     except ClipError as error:
         raise DemoError(f"{error}; or give a video of yours with --source") from None
     with ExitStack() as stack:
-        for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that is closed says the latter
-            stack.callback(signal.signal, number, signal.signal(number, signal.default_int_handler))
+        for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that is closed says the latter; nohup ignores it
+            if (former := signal.getsignal(number)) is not signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler)
+                stack.callback(signal.signal, number, former)
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         folder = Path(tempfile.mkdtemp(prefix="supplierd-demo-", dir=base))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
