@@ -95,9 +95,9 @@ class Supplier:
         return served
 
     def check_stream(self, name: str) -> None:
-        """Refuse frames of a stream that is not known, and cannot be, as `frame` does."""
+        """Refuse frames of a stream that is not known yet, and cannot be, as `frame` does."""
         try:
-            self._check_new_streams([name] if name not in self.streams else [])
+            self._check_new_streams([name])
         except RefusalError as refusal:
             self.rejected[refusal.reason] += 1
             raise FrameRefusedError(refusal.reason, str(refusal)) from None

@@ -303,7 +303,8 @@ class Distribution:
     def _accept(self, header: frame.Header, message: Message, now: float) -> None:
         """Distribute one frame that arrived at `now`."""
         try:
-            self.supplier.check_stream(header.stream)  # before its arena is opened
+            if header.stream not in self.supplier.streams:
+                self.supplier.check_stream(header.stream)  # before its arena is opened
             parcel = self._parcels.make(header, message)
             inline = known_reason(header.inline) if header.inline else ""
             carried = (header.stream, header.boot, header.epoch, header.seq, header.unsent, inline, parcel)

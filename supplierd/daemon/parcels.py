@@ -141,15 +141,13 @@ class Parcels:
         with suppress(OSError), os.scandir(self._directory) as entries:
             others = [entry.name for entry in islice(entries, STATE_OF)]
         until = time.monotonic() + STATE_AT_MOST
-        for name in dict.fromkeys((*self.reader.arenas, *others)):
+        for name in dict.fromkeys((*self.reader.arenas, *filter(stream_of, others))):
             if time.monotonic() >= until:
                 break
             try:
-                info = inspect(self._directory / name) if stream_of(name) else None
+                info = inspect(self._directory / name)
             except (ArenaError, OSError):
                 continue  # it went away, or is none
-            if info is None:
-                continue
             before = found.get(info.stream, ArenaSnapshot(info.stream, 0, 0, 0))
             found[info.stream] = ArenaSnapshot(
                 info.stream, before.bytes + info.bytes, before.free + info.free, before.leased + info.leased

@@ -202,9 +202,10 @@ class StrangerCount:
         """How many, by the next events, `most` at most. To be called often: what is unread takes memory."""
         strangers = 0
         for _ in range(most):
-            if not readable(self.monitor):
+            told = self._next()
+            if told is None:
                 break
-            event, descriptor = _EVENT.unpack(self.monitor.recv_multipart(zmq.NOBLOCK)[0])
+            event, descriptor = told
             if event == zmq.EVENT_ACCEPTED:
                 strangers += self._accepted(descriptor)
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
@@ -252,9 +253,15 @@ class StrangerCount:
 
     def skip(self) -> None:
         """Pass over all that is unread, but for `handshakes`: it tells of connections that have ended since."""
-        while readable(self.monitor):
-            event, _ = _EVENT.unpack(self.monitor.recv_multipart(zmq.NOBLOCK)[0])
-            self.handshakes += event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        while (told := self._next()) is not None:
+            self.handshakes += told[0] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+
+    def _next(self) -> tuple[int, int] | None:
+        """The next event and its descriptor; None where none is unread."""
+        if not readable(self.monitor):
+            return None
+        event, descriptor = _EVENT.unpack(self.monitor.recv_multipart(zmq.NOBLOCK)[0])
+        return event, descriptor
 
     @property
     def connections(self) -> int:

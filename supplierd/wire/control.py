@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgpack
 
 from supplierd.wire.errors import WireError, shown
-from supplierd.wire.frame import MAX_ITEMS, UNPACK_ERRORS
+from supplierd.wire.frame import MAX_ITEMS, UNPACK_ERRORS, unpack_limits
 
 VERSION: Final = 1
 MAX_CONTROL_BYTES: Final = 64 * 1024
@@ -247,7 +247,7 @@ def decode_from_client(data: bytes, items: int = MAX_ITEMS) -> FromClient:
         raise WireError(
             "oversized", f"a control message has {len(data)} bytes, at most {MAX_CONTROL_BYTES} are allowed"
         )
-    message: FromClient = _decode(data, FROM_CLIENT, {"max_array_len": items, "max_map_len": items})
+    message: FromClient = _decode(data, FROM_CLIENT, unpack_limits(items))
     return message
 
 

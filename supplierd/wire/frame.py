@@ -59,7 +59,14 @@ _KNOWN_BYTES: Final = 1024
 
 UNPACK_ERRORS: Final = (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException)
 """Everything that msgpack.unpackb raises for bytes that are not one msgpack object."""
-UNPACK_LIMITS: Final = {"max_array_len": MAX_ITEMS, "max_map_len": MAX_ITEMS}
+
+
+def unpack_limits(items: int) -> dict[str, int]:
+    """Arguments of msgpack.unpackb for what has at most so many items in one list or map."""
+    return {"max_array_len": items, "max_map_len": items}
+
+
+UNPACK_LIMITS: Final = unpack_limits(MAX_ITEMS)
 
 RAW: Final = "raw"
 """Encoding of an uncompressed array; the only one that needs dtype and shape."""

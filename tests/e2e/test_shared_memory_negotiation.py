@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,14 +35,21 @@ def stats(daemon: Daemon) -> str:
     return Outcome("stats", "--runtime-dir", daemon.runtime_dir).out
 
 
-def test_a_worker_over_tcp_gets_bytes_beside_one_that_sees_the_arena(daemons: Callable[..., Daemon]) -> None:
+@contextmanager
+def near_and_far(daemons: Callable[..., Daemon], more: str = "") -> Iterator[tuple[Daemon, Publisher, Worker, Worker]]:
+    """A daemon, a publisher, and two workers: one sees the arena, one comes over tcp. `more`: of the configuration."""
     remote = f"tcp://127.0.0.1:{free_port()}"
-    daemon = daemons(f'control.endpoints = ["ipc", "{remote}"]').start()
+    daemon = daemons(f'control.endpoints = ["ipc", "{remote}"]\n{more}').start()
     with (
         Publisher("cam-1", daemon.inbox) as publisher,
         Worker("near", ["cam-1"], daemon.control) as near,
         Worker("far", ["cam-1"], remote) as far,
     ):
+        yield daemon, publisher, near, far
+
+
+def test_a_worker_over_tcp_gets_bytes_beside_one_that_sees_the_arena(daemons: Callable[..., Daemon]) -> None:
+    with near_and_far(daemons) as (daemon, publisher, near, far):
         for _ in range(10):
             seen = exchange(publisher, near)
             sent = read(far)
@@ -131,13 +138,7 @@ def test_frames_go_inline_as_the_publisher_wants(daemon: Daemon, mode: str, size
 
 
 def test_a_frame_too_large_for_a_message_is_missed_by_those_who_need_one(daemons: Callable[..., Daemon]) -> None:
-    remote = f"tcp://127.0.0.1:{free_port()}"
-    daemon = daemons(f'control.endpoints = ["ipc", "{remote}"]\n[inbox]\nmax_message_bytes = {2 * SIZE}').start()
-    with (
-        Publisher("cam-1", daemon.inbox) as publisher,
-        Worker("near", ["cam-1"], daemon.control) as near,
-        Worker("far", ["cam-1"], remote) as far,
-    ):
+    with near_and_far(daemons, f"[inbox]\nmax_message_bytes = {2 * SIZE}") as (daemon, publisher, near, far):
         exchange(publisher, near)
         assert is_whole(read(far))
         for _ in range(3):

@@ -89,7 +89,7 @@ class AsyncWorker(Alone):
                 frame = await self._read_express(self._express, now, min(deadline, self._express_until))
                 if frame is not None:
                     return frame
-                self._look_everywhere()
+                self._channel.look_everywhere()
             return await self._read(deadline)
         finally:
             self._lock.release()
@@ -130,7 +130,7 @@ class AsyncWorker(Alone):
             if any(source.more for source in self._sources):
                 continue
             if not await self._wait(min(channel.next_at, notifier.next_at, deadline), now):
-                self._look_everywhere()
+                channel.look_everywhere()
             over = time.monotonic() >= deadline  # after the last look, which the shortest read takes, too
         return None
 
@@ -194,11 +194,6 @@ class AsyncWorker(Alone):
             self._loop.remove_reader(source.descriptor)
             self._watched.remove(source)
 
-    def _look_everywhere(self) -> None:
-        """A descriptor may have nothing to tell though something is there."""
-        for source in self._channel.sources:
-            source.more = True
-
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
@@ -212,17 +207,19 @@ class AsyncWorker(Alone):
         if self._waiter is not None:
             _end(self._waiter, False)
         async with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._unwatch()
-                self._channel.close()
+            self._shut()
+
+    def _shut(self) -> None:
+        """Close what is open."""
+        if not self._closed:
+            self._closed = True
+            self._unwatch()
+            self._channel.close()
 
     def __del__(self) -> None:
         with suppress(Exception):
-            if not (self._closed or self._guard.forked):
-                self._closed = True
-                self._unwatch()
-                self._channel.close()
+            if not self._guard.forked:
+                self._shut()
 
     def __aiter__(self) -> Self:
         return self  # a generator that is left in the midst would leave a task behind, to close it

@@ -8,7 +8,9 @@ import socket
 import weakref
 from typing import Final
 
-from supplierd.wire.bell import MAX_PACKET, Hearer
+from supplierd.wire.bell import MAX_PACKET, Hearer, Place
+from supplierd.wire.errors import WireError
+from supplierd.wire.frame import Header
 
 NEVER_WAIT: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
@@ -92,6 +94,21 @@ class Bell:
     def put_back(self, size: int) -> None:
         """The packet in `buffer` is the next one again."""
         self._left, self.more = size, True
+
+    def frame(self, size: int) -> tuple[Header, tuple[int, int, int], Place]:
+        """What the packet of this size in `buffer` says of a frame, as Hearer.frame. If a signal handler's exception
+        interrupts it, the packet is the next one again: the daemon believes that it was heard.
+
+        Raises:
+            WireError: it is no such packet.
+        """
+        try:
+            return self.hearer.frame(self.buffer[:size])
+        except WireError:
+            raise
+        except BaseException:
+            self.put_back(size)
+            raise
 
     def send(self, packet: bytes) -> bool:
         """Send a packet; False where the daemon does not read, or is gone."""

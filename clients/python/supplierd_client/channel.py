@@ -146,6 +146,11 @@ class Channel:
         others = [source for source in self.sources if isinstance(source, Source)]
         return Express(self._session, self._bell, self._arenas, others, descriptors)
 
+    def look_everywhere(self) -> None:
+        """Let the next `step` look at each source: a descriptor may have nothing to tell though something is there."""
+        for source in self.sources:
+            source.more = True
+
     def step(self, now: float) -> Frame | None:
         """Do all that can be done without waiting; the frame to hand out, if there is one.
 
@@ -220,21 +225,13 @@ class Channel:
             packet = bell.receive()
             if packet is None:
                 return None
-            if packet[0] != wire_bell.FRAME_KIND and packet[0] != wire_bell.HEAD_KIND:
-                self._session.hear(bytes(packet), now)
-                return None
-            try:
-                told = bell.hearer.frame(packet)
-            except WireError:
-                return None  # as in `_listen`
-            except BaseException:  # a signal handler's: the daemon believes that the head was heard
-                bell.put_back(len(packet))
-                raise
-            return self._arrived(*told, None, now)
+            if packet[0] == wire_bell.FRAME_KIND or packet[0] == wire_bell.HEAD_KIND:
+                return self._arrived(*bell.frame(len(packet)), None, now)
+            self._session.hear(bytes(packet), now)
         except HungUpError:
             self._session.hung_up()
         except WireError:
-            pass
+            pass  # as in `_listen`
         return None
 
     def _open_bell(self, now: float) -> None:

@@ -124,12 +124,9 @@ class Express:
         if not size or buffer[0] != HEAD_KIND:
             return None
         try:
-            _, moment, (_, slot, generation, offset, length) = self._bell.hearer.frame(buffer[:size])
+            _, moment, (_, slot, generation, offset, length) = self._bell.frame(size)
         except WireError:
             return None
-        except BaseException:  # a signal handler's: the daemon believes that the head was heard
-            self._bell.put_back(size)
-            raise
         number = HEAD.unpack_from(buffer)[1]
         self._heads.pop(number, None)
         return (number, *moment, generation, offset, length, slot)

@@ -145,13 +145,10 @@ cdef class Express:
         cdef FramePacket told
         told.kind, told.head = _FRAME_KIND, (<uint32_t*>&self._buffer[4])[0]
         try:
-            _, (told.seq, told.captured_wall, told.captured_mono), place = self._bell.hearer.frame(self._bell.buffer[:size])
+            _, (told.seq, told.captured_wall, told.captured_mono), place = self._bell.frame(size)
             _, told.slot, told.generation, told.offset, told.size = place
         except (WireError, OverflowError):
             return None
-        except BaseException:  # a signal handler's: the daemon believes that the head was heard
-            self._bell.put_back(size)
-            raise
         self._heads.pop(told.head, None)
         return self._open(turn, &told)
 

@@ -120,8 +120,7 @@ class Worker(Alone):
                 frame = self._express.frame(now, min(deadline, self._express_until))
                 if frame is not None:
                     return frame
-                for source in self._sources:
-                    source.more = True
+                self._channel.look_everywhere()
             return self._read(deadline)
         finally:
             self._reader = 0
@@ -168,8 +167,7 @@ class Worker(Alone):
             if descriptor != self._wake:
                 self._by_descriptor[descriptor].more = True
         if not signalled:  # a send may have swallowed what a descriptor had to tell
-            for source in sources:
-                source.more = True
+            self._channel.look_everywhere()
 
     def _prepare(self, sources: list[Source | Bell]) -> None:
         """Be ready to wait for these. ZeroMQ's sockets by zmq_poll, which costs least where frames come over them; with
