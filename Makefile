@@ -30,7 +30,7 @@ PYTEST_ARGS ?=
 PYTHON ?=
 
 .NOTPARALLEL:
-.PHONY: help venv demo test lint types architecture unit chaos test-node test-system fuzz soak bench bench-peers bench-growth bench-scraping grafana grafana-picture clips picture-top lock build clean
+.PHONY: help venv demo test lint types architecture unit chaos histories test-node test-system fuzz soak bench bench-peers bench-growth bench-scraping grafana grafana-picture clips picture-top lock build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +100,10 @@ bench-growth: $(PEERS)/.installed ## speed: how cost grows with workers and size
 
 bench-scraping: $(STAMP) ## speed: whether scrapes change the age of frames (5 minutes)
 	@$(BIN)/python benchmarks/scraping.py --json $(MEASURED)/scraping.json --paste docs/performance.md $(ARGS)
+
+histories: HISTORIES ?= 10000
+histories: $(STAMP) ## random HISTORIES (10000, 5 minutes) of publishers and workers against the model
+	@HISTORIES=$(HISTORIES) $(BIN)/python -m pytest --timeout 0 tests/core/test_histories.py $(PYTEST_ARGS)
 
 fuzz: $(STAMP) ## whatever reads bytes from outside gets RUNS (100000) inputs for each target, by atheris and Hypothesis
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || \

@@ -85,7 +85,9 @@ class Model:
     def unreadable(self, worker: ModelWorker) -> None:
         box = worker.under_way()
         assert box is not None
+        served_at = box.served_at
         box.end("in_flight", "unreadable")
+        box.served_at = served_at  # it has had its turn; where the worker says so, it begins anew
         worker.open = True
 
     def pushed(self, worker: ModelWorker) -> None:

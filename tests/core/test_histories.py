@@ -5,10 +5,11 @@ what must never happen is looked for: a count that goes down, a ledger that does
 newer one.
 """
 
+import os
 from collections.abc import Iterable
 
 import msgpack
-from hypothesis import HealthCheck, event, settings
+from hypothesis import HealthCheck, Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -389,7 +390,11 @@ class Histories(RuleBasedStateMachine):
             assert Snapshot.from_wire(msgpack.unpackb(msgpack.packb(snapshot.to_wire()))) == snapshot
 
 
+HISTORIES = int(os.environ.get("HISTORIES", "0"))
+"""How many to look at (`make histories`); 0: some, and what fails is shown at full length: shortening takes minutes."""
+
 Histories.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+    max_examples=HISTORIES or 150, stateful_step_count=60, suppress_health_check=[HealthCheck.too_slow],
+    phases=(Phase.generate, Phase.shrink) if HISTORIES else (Phase.generate,),
+)  # fmt: skip
 TestHistories = Histories.TestCase
