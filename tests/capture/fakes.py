@@ -41,17 +41,20 @@ class Clock:
 
 
 def decoder(
-    connections: Sequence[Connection], on_frame: Callable[[], None] = lambda: None
+    connections: Sequence[Connection], on_frame: Callable[[], object] = lambda: None
 ) -> Callable[[str], Generator[av.VideoFrame, None, None]]:
-    """Return a stand-in for `decode` that plays `connections` one after another and `on_frame` before each frame."""
+    """Return a stand-in for `decode` that plays `connections` one after another and `on_frame` before each frame, which
+    may say when that was there."""
     remaining = iter(connections)
 
     def decode(_: str) -> Generator[av.VideoFrame, None, None]:
         for step in next(remaining):
             if isinstance(step, Exception):
                 raise step
-            on_frame()
-            yield picture(step)
+            there = on_frame()
+            frame = picture(step)
+            frame.opaque = there
+            yield frame
 
     return decode
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Generator
 
 import av
@@ -58,6 +59,26 @@ def test_a_camera_that_was_healthy_is_tried_again_soon() -> None:
     list(source.pictures())
     assert clock.waits[3] >= 4.0
     assert clock.waits[4] <= FIRST_DELAY * (1 + JITTER)
+
+
+def test_a_picture_is_as_old_as_its_bytes_and_no_older_than_the_one_before_it() -> None:
+    clock = Clock(stop_after=1)
+    there = iter([999.0, 999.8, 999.5, None])
+    one = threading.Semaphore(0)
+
+    def arrives() -> float | None:
+        assert one.acquire(timeout=DEADLINE)
+        return next(there)
+
+    source = LiveSource(
+        "rtsp://camera/1", decode=decoder([[0.0, 0.1, 0.2, 0.3]], arrives), now=clock.read, wait=clock.wait
+    )
+    pictures = source.pictures()
+    for at in (999.0, 999.8, 999.8, 1000.0):
+        one.release()
+        before, got = time.time(), next(pictures)
+        assert got.at == at
+        assert before <= got.captured_at + (1000.0 - at) <= time.time()
 
 
 def test_delays_stay_bounded() -> None:

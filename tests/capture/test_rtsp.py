@@ -87,15 +87,37 @@ def test_a_server_that_dies_is_found_again(bikes: Path) -> None:
 
 
 def test_a_server_that_falls_silent_is_given_up(bikes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("supplierd_client.capture.source.READ_SECONDS", 0.5)
+    monkeypatch.setattr("supplierd_client.capture.source.READ_SECONDS", 1.5)
     port = free_port()
     with rtsp_server(bikes.parent, port) as server:
         frames = decode(f"rtsp://127.0.0.1:{port}/{bikes.name}")
         next(frames)
         server.send_signal(signal.SIGSTOP)
-        with pytest.raises(SourceError, match=r"no data for 0\.5 s"):
-            for _ in frames:
-                pass
+        came: list[tuple[float, object]] = []
+        with pytest.raises(SourceError, match=r"no data for 1\.5 s"):
+            came.extend((time.monotonic(), frame.opaque) for frame in frames)
+        ended = time.monotonic()
+    at, there = came[-1]
+    assert ended - at < 0.75, "a second silence was waited for"
+    assert isinstance(there, float)
+    assert at - there > 1.4, "FFmpeg had held it back"
+
+
+def test_a_picture_that_was_held_back_has_the_time_of_its_arrival(bikes: Path) -> None:
+    port = free_port()
+    with rtsp_server(bikes.parent, port) as server:
+        frames = decode(f"rtsp://127.0.0.1:{port}/{bikes.name}")
+        for _ in range(20):
+            next(frames)
+        server.send_signal(signal.SIGSTOP)
+        resume = threading.Timer(0.6, server.send_signal, (signal.SIGCONT,))
+        resume.start()
+        began = time.monotonic()
+        frame = next(frame for frame in frames if time.monotonic() - began > 0.5)
+        resume.join()
+        frames.close()
+    assert isinstance(frame.opaque, float)
+    assert frame.opaque < began + 0.3
 
 
 def test_a_signal_ends_a_capture_whose_camera_is_silent(bikes: Path, tmp_path: Path) -> None:

@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import av
 import pytest
-from supplierd_client.capture.source import DAMAGED_PACKETS, SourceError, decode, kind_of, redact
+from supplierd_client.capture.source import DAMAGED_PACKETS, READ_SECONDS, SourceError, decode, kind_of, redact
 
-from tests.capture.fakes import picture
+from tests.capture.fakes import Clock, picture
 
 
 class FakeContainer:
     """A container whose packets decode to a list of frames, or raise."""
 
-    def __init__(self, packets: list[Any]) -> None:
-        self.streams = SimpleNamespace(video=[SimpleNamespace(codec_context=SimpleNamespace(flags=0))])
+    def __init__(self, packets: list[Any], codec: str = "h264", on_read: Callable[[], object] = lambda: None) -> None:
+        context = SimpleNamespace(name=codec, flags=0)
+        self.streams = SimpleNamespace(video=[SimpleNamespace(codec_context=context)])
         self.closed = False
-        self._packets = packets
+        self._packets, self._on_read = packets, on_read
 
     def demux(self, _: object) -> Iterator[SimpleNamespace]:
-        for packet in self._packets:
-            yield SimpleNamespace(decode=lambda packet=packet: answer(packet))
+        for content in self._packets:
+            self._on_read()
+            packet = SimpleNamespace(opaque=None)
+            packet.decode = lambda packet=packet, content=content: decoded(content, packet.opaque)
+            yield packet
 
     def close(self) -> None:
         self.closed = True
 
 
-def answer(packet: Any) -> Any:
-    if isinstance(packet, Exception):
-        raise packet
-    return packet
+def decoded(content: Any, opaque: object) -> Any:
+    for frame in answer(content):
+        frame.opaque = opaque
+    return content
+
+
+def answer(outcome: Any) -> Any:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def opened(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> dict[str, Any]:
@@ -163,3 +173,35 @@ def test_the_container_is_closed_when_the_reader_leaves(monkeypatch: pytest.Monk
     next(frames)
     frames.close()
     assert container.closed
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "there"),
+    [
+        ("rtsp://camera/1", "h264", [0.0, 1.0, 2.0]),
+        ("rtsp://camera/1", "hevc", [0.0, 1.0, 2.0]),
+        ("rtsp://camera/1", "mjpeg", [1.0, 2.0, 3.0]),
+        ("/dev/video0", "h264", [1.0, 2.0, 3.0]),
+        ("film.mp4", "h264", [None, None, None]),
+    ],
+)
+def test_a_live_picture_has_the_time_of_its_bytes(
+    monkeypatch: pytest.MonkeyPatch, source: str, codec: str, there: list[float | None]
+) -> None:
+    clock = Clock()
+    clock.now = 0.0
+    monkeypatch.setattr("supplierd_client.capture.source.time.monotonic", clock.read)
+    opened(monkeypatch, FakeContainer([[picture()] for _ in range(3)], codec, lambda: clock.wait(1.0)))
+    assert [frame.opaque for frame in decode(source)] == there
+
+
+def test_what_comes_at_the_end_of_a_silence_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("supplierd_client.capture.source.time.monotonic", clock.read)
+    silence = iter([0.1, READ_SECONDS, 0.1])
+    opened(monkeypatch, FakeContainer([[picture()] for _ in range(3)], on_read=lambda: clock.wait(next(silence))))
+    frames = decode("rtsp://camera/1")
+    next(frames)
+    next(frames)
+    with pytest.raises(SourceError, match="no data for 3 s"):
+        next(frames)

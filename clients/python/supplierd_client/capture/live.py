@@ -2,7 +2,8 @@
 
 Strategy: a daemon thread decodes into a slot one deep (`latest`), whatever the consumer does; so nothing queues up.
 Rules: the end of a live source is a fault like any other (a server that dies looks like the end of a file): log it,
-wait (Backoff), connect again; only `close` ends it.
+wait (Backoff), connect again; only `close` ends it. A picture's moment is that of its bytes' arrival, not of its
+decoding.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class LiveSource:
     def _connected(self) -> Iterator[Picture]:
         name = redact(self._address)
         backoff = Backoff(random.random)
+        arrived = float("-inf")
         while not self._closed.is_set():
             fault = "the stream ended"
             first = True
@@ -75,7 +77,9 @@ class LiveSource:
                             self._connections += 1
                             log.info("%s: connected, %d×%d pixels", name, frame.width, frame.height)
                             first = False
-                        yield Picture(frame, time.time(), now)
+                        there = frame.opaque if isinstance(frame.opaque, float) else now
+                        arrived = max(arrived, there)  # some encoders send a picture before those that precede it
+                        yield Picture(frame, time.time() - (now - arrived), arrived)
             except SourceError as error:
                 fault = str(error)
             self._alive(self._now())

@@ -18,6 +18,7 @@ import av
 from av.codec.context import Flags
 
 if TYPE_CHECKING:
+    from av import VideoStream
     from av.container import InputContainer
 
 log = logging.getLogger("supplierd_client.capture")
@@ -27,6 +28,7 @@ Kind = Literal["file", "rtsp", "v4l2"]
 EXPECTED = "a video file, an rtsp:// address or a /dev/videoN device"
 
 OPEN_SECONDS, READ_SECONDS = 5.0, 3.0  # a camera that is silent for so long is gone
+ENDED_BY_THE_NEXT = ("h264", "hevc")  # of these FFmpeg gives out a picture's bytes when the next one's begin to come
 DAMAGED_PACKETS = 250  # 10 s of a 25 fps camera without one good picture: no key frame will come
 
 # The first frame came after 0.45 s with these, after 1.1 to 4.3 s (by server) with FFmpeg's defaults. `fflags=nobuffer`
@@ -87,6 +89,9 @@ def redact(source: str) -> str:
 def decode(source: str) -> Generator[av.VideoFrame, None, None]:
     """Open `source` and yield its decoded frames; ends at its end, whether it is a file or a live source.
 
+    `opaque` of a live source's frame is when its bytes were there, or began to be there where they take an interval to
+    come out of FFmpeg: seconds of the monotonic clock, as a float. Of a file's frame it is None.
+
     Raises SourceError when it cannot be opened, has no video, stops answering or cannot be decoded.
     """
     kind = kind_of(source)
@@ -117,10 +122,30 @@ def _frames(container: InputContainer, kind: Kind) -> Iterator[av.VideoFrame]:
     if not container.streams.video:
         raise SourceError("it has no video stream")
     stream = container.streams.video[0]
-    if kind != "file":
-        stream.codec_context.flags |= Flags.low_delay
+    codec = stream.codec_context
+    if kind == "file":
+        yield from _decoded(container.demux(stream))
+        return
+    codec.flags |= Flags.low_delay | Flags.copy_opaque
+    yield from _decoded(_arriving(container.demux(stream), kind == "rtsp" and codec.name in ENDED_BY_THE_NEXT))
+
+
+def _arriving(packets: Iterator[av.Packet[VideoStream]], ended_by_the_next: bool) -> Iterator[av.Packet[VideoStream]]:
+    """Note in each packet when it was there. Raises SourceError after a silence of READ_SECONDS: the one that comes at
+    its end was held back until then."""
+    began = time.monotonic()
+    for packet in packets:
+        read = time.monotonic()
+        packet.opaque = began if ended_by_the_next else read
+        yield packet
+        if read - began >= READ_SECONDS:
+            raise SourceError(f"no data for {READ_SECONDS:g} s")
+        began = read
+
+
+def _decoded(packets: Iterator[av.Packet[VideoStream]]) -> Iterator[av.VideoFrame]:
     damaged = 0
-    for packet in container.demux(stream):
+    for packet in packets:
         try:
             frames = packet.decode()
         except av.error.InvalidDataError as error:
