@@ -36,8 +36,11 @@ def keygen(role: str, name: str, directory: Path) -> None:
         pair = new_pair()
         write(secret, _secret_file(role, name, pair), 0o600)
         write(public, _public_file(role, name, pair), 0o644)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        text = f"{error.filename or directory} cannot be written: {error.strerror}; choose another --dir"
+        raise click.ClickException(text) from None
     click.echo(f"made {secret}, a secret, and {public}; for the daemon's configuration:", err=True)
     click.echo(f'[security]\nserver_key = "{secret}"' if role == SERVER else _table(role, name, pair))
 

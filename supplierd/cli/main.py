@@ -1,6 +1,7 @@
 """The commands. Each parses its options, calls what does the work, and turns errors into a message and a status."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ from supplierd.table import as_document, render
 from supplierd.transport.monitor import Monitor, NoAnswerError
 from supplierd.transport.sockets import LIBZMQ, TransportError
 from supplierd.wire import control
-from supplierd.wire.endpoints import control_endpoint, runtime_dir
+from supplierd.wire.endpoints import check_endpoint, control_endpoint, runtime_dir
 from supplierd.wire.keys import KEY_VARIABLE, SERVER_KEY_VARIABLE, ClientKeys, client_keys
 
 VIOLATION: Final = 1
@@ -139,6 +140,13 @@ def check_config(config: Path | None, explain: bool, schema: bool, **overrides: 
     click.echo(f"{config or 'the default configuration'} is fine: {len(loaded.workers)} workers configured")
 
 
+def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Refuse what no range refuses."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number", ctx, param)
+    return value
+
+
 @main.command()
 @_monitor_options
 @click.option("--json", "as_json", is_flag=True, help="Print the snapshot as JSON.")
@@ -149,6 +157,7 @@ def check_config(config: Path | None, explain: bool, schema: bool, **overrides: 
 @click.option(
     "--timeout",
     type=click.FloatRange(0, 3600, min_open=True),
+    callback=_number,
     default=2.0,
     show_default=True,
     help="Seconds to wait for the daemon.",
@@ -208,6 +217,7 @@ def _daemon(
     """The control endpoint, and the keys for it."""
     try:
         endpoint = control or control_endpoint(runtime_dir(directory["runtime_dir"]))
+        check_endpoint(endpoint)
         return endpoint, client_keys(endpoint, key, server_key)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -239,7 +249,9 @@ def top(**where: str | None) -> None:
 
 @main.command()
 @click.option("--source", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A video file.")
-@click.option("--seconds", type=click.FloatRange(min=0), default=0.0, help="End after so long; 0: at Ctrl-C.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0), callback=_number, default=0.0, help="End after so long; 0: at Ctrl-C."
+)
 def demo(source: Path | None, seconds: float) -> None:
     """Daemon, capture of a real clip and four real workers, with a live table; ends with the final ledger."""
     from supplierd.demo.show import DemoError, show

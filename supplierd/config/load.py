@@ -4,6 +4,7 @@ A configuration is refused as a whole, with every problem that it has: first eac
 keys say together (`_conflicts`).
 """
 
+import codecs
 import os
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -175,7 +176,7 @@ def _parse(path: Path, source: str) -> dict[str, Any]:
             text = f"line {index + 1} has {dots} dots, allowed: at most {MAX_DOTS} in a line; spread it over several"
             raise ConfigError(source, [Problem("TOML", text)])
     try:
-        text = content.decode()
+        text = content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - content.rfind(b"\n", 0, error.start)

@@ -14,6 +14,9 @@ INBOX_SOCKET = "inbox.sock"
 CONTROL_SOCKET = "control.sock"
 BELL_SOCKET = "bell.sock"
 
+EXPECTED = "give one like ipc:///run/supplierd/control.sock or tcp://host:port"
+MAX_PORT = 65535
+
 _RANDOM_BOOT_ID = os.urandom(16)
 
 MAX_IPC_PATH_BYTES = 107
@@ -32,6 +35,22 @@ def ipc(path: Path) -> str:
             f"{MAX_IPC_PATH_BYTES}: choose a shorter runtime directory"
         )
     return f"ipc://{path}"
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Refuse what is no address of a daemon. Whether ZeroMQ can use it, it says itself.
+
+    Raises:
+        ValueError: it is neither a socket's path nor a host and a port.
+    """
+    transport, _, place = endpoint.partition("://")
+    if transport == "ipc" and place:
+        return
+    port = place.rpartition(":")[2]
+    if transport == "tcp" and ":" in place and not (port.isdecimal() and 0 < int(port[:6]) <= MAX_PORT):
+        raise ValueError(f"endpoint {endpoint!r} cannot be used: the port is a number from 1 to {MAX_PORT}; {EXPECTED}")
+    if transport != "tcp" or ":" not in place:
+        raise ValueError(f"endpoint {endpoint!r} cannot be used: {EXPECTED}")
 
 
 def inbox_endpoint(runtime_dir: Path) -> str:

@@ -129,6 +129,8 @@ def test_options_go_before_variables_and_both_before_the_file(tmp_path: Path) ->
     [
         ["stats", "--control", "nonsense"],
         ["stats", "--control", "tcp://nowhere"],
+        ["stats", "--control", "tcp://nowhere:65536"],
+        ["stats", "--timeout", "nan"],
         ["stats", "--runtime-dir", "relative"],
         ["stats", "--runtime-dir", "/" + "long/" * 40],
         ["stats", "--timeout", "-1"],
@@ -136,6 +138,7 @@ def test_options_go_before_variables_and_both_before_the_file(tmp_path: Path) ->
         ["run", "--loud"],
         ["fly"],
         ["demo", "--seconds", "-1"],
+        ["demo", "--seconds", "nan"],
         ["demo", "--source", "/nowhere.mp4"],
     ],
     ids=" ".join,

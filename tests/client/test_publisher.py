@@ -162,6 +162,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a number as name": ({"stream": 1}, "use 1 to 64 of A-Z"),
     "a long name": ({"stream": "x" * 65}, "use 1 to 64 of A-Z"),
     "no transport": ({"inbox": "localhost:5601"}, "tcp://host:port"),
+    "no such port": ({"inbox": "tcp://localhost:99999"}, "a number from 1 to 65535"),
     "another transport": ({"inbox": "inproc://inbox"}, "tcp://host:port"),
     "no port": ({"inbox": "tcp://localhost"}, "tcp://host:port"),
     "a long path": ({"inbox": "ipc:///" + "x" * 200}, "cannot be used"),

@@ -19,6 +19,10 @@ def test_nothing_and_an_empty_file_are_the_defaults(tmp_path: Path) -> None:
     assert load(None) == Config() == loaded(tmp_path, "") == loaded(tmp_path, "[daemon]\n[classes.high]\n[workers]")
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "\ufeff[daemon]\nmax_workers = 3").daemon.max_workers == 3
+
+
 def test_values_arrive_as_what_the_daemon_uses(tmp_path: Path) -> None:
     config = loaded(
         tmp_path,

@@ -96,6 +96,15 @@ def test_keygen_overwrites_nothing_and_takes_no_odd_name(tmp_path: Path) -> None
     assert "key name '../pose' is not allowed" in odd.stderr
 
 
+@pytest.mark.parametrize("place", ["/proc", "/proc/keys-of-mine"])
+def test_keygen_says_where_it_cannot_write(place: str) -> None:
+    done = command("keygen", "worker", "pose", "--dir", place)
+    assert done.exit_code == 1
+    assert place in done.stderr
+    assert "cannot be written: " in done.stderr
+    assert "; choose another --dir" in done.stderr
+
+
 def test_a_key_file_is_0600_whatever_the_umask(tmp_path: Path) -> None:
     former = os.umask(0)
     try:

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from supplierd.wire import endpoints
-from supplierd.wire.endpoints import barred, control_endpoint, inbox_endpoint, ipc, machine_boot_id, runtime_dir
+from supplierd.wire.endpoints import (
+    barred,
+    check_endpoint,
+    control_endpoint,
+    inbox_endpoint,
+    ipc,
+    machine_boot_id,
+    runtime_dir,
+)
 
 VARIABLE = "SUPPLIERD_RUNTIME_DIR"
 
@@ -80,6 +88,29 @@ def test_then_the_users_own(tmp_path: Path, nowhere: Path) -> None:
 def test_endpoints() -> None:
     assert inbox_endpoint(Path("/run/supplierd")) == "ipc:///run/supplierd/inbox.sock"
     assert control_endpoint(Path("/run/supplierd")) == "ipc:///run/supplierd/control.sock"
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["ipc:///run/s.sock", "ipc://@name", "tcp://h:1", "tcp://[::1]:65535", "tcp://a;b:2"]
+)
+def test_an_address_of_a_daemon(endpoint: str) -> None:
+    check_endpoint(endpoint)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        *(
+            (endpoint, "tcp://host:port")
+            for endpoint in ("", "h:1", "ipc://", "tcp://", "tcp://h", "udp://h:1", "tcp:h:1")
+        ),
+        *((f"tcp://h:{port}", "a number from 1 to 65535") for port in ("", "0", "-1", "65536", "http", "9" * 5000)),
+    ],
+)
+def test_no_address_of_a_daemon(endpoint: str, words: str) -> None:
+    with pytest.raises(ValueError, match="cannot be used") as refused:
+        check_endpoint(endpoint)
+    assert words in str(refused.value)
 
 
 def test_a_path_longer_than_a_sockets_address() -> None:

@@ -32,10 +32,6 @@ UNREACHED_AFTER: Final = 5.0
 log = logging.getLogger("supplierd_client")
 
 
-TRANSPORTS: Final = ("ipc://", "tcp://")
-EXPECTED: Final = "give one like ipc:///run/supplierd/control.sock or tcp://host:port"
-
-
 def deadline_after(timeout: float | None) -> float:
     """When a wait of so many seconds is over: seconds, monotonic. None: never.
 
@@ -107,8 +103,7 @@ def connect(
     Raises:
         ValueError: the endpoint is not one that ZeroMQ understands.
     """
-    if not endpoint.startswith(TRANSPORTS):
-        raise ValueError(f"endpoint {endpoint!r} cannot be used: {EXPECTED}")
+    endpoints.check_endpoint(endpoint)
     socket = context.socket(kind)
     options = {
         zmq.LINGER: 0,
@@ -138,7 +133,7 @@ def connect(
         socket.connect(endpoint)
     except zmq.ZMQError as error:
         socket.close()
-        raise ValueError(f"endpoint {endpoint!r} cannot be used: {error.strerror}; {EXPECTED}") from None
+        raise ValueError(f"endpoint {endpoint!r} cannot be used: {error.strerror}; {endpoints.EXPECTED}") from None
     return socket
 
 
