@@ -70,7 +70,10 @@ def bars(axis: Any, rows: list[tuple[str, dict[str, Any]]], key: str) -> None:
             axis.annotate(said, (left, at), (4, 0), textcoords="offset points", va="center", fontsize=7.5, color="grey")
     axis.set_xscale("log")
     tallest = max([row.get("age_p99_ms", 0) if key == "age" else (row.get(first) or 0) for _, row in rows], default=1)
-    axis.set_xlim(left, max(tallest, left) * 4)
+    right = max(tallest, left) * 4
+    axis.set_xlim(left, right)
+    if right < 100 * left:
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
     plain(axis.xaxis)
