@@ -98,7 +98,7 @@ bench-growth: $(PEERS)/.installed ## speed: how cost grows with workers and size
 	@$(PEERS)/bin/python benchmarks/growth.py --json $(MEASURED)/growth.json --pictures docs/pictures \
 	    --paste docs/performance.md $(ARGS)
 
-bench-scraping: $(STAMP) ## speed: whether scrapes change the age of frames (5 minutes)
+bench-scraping: $(STAMP) ## speed: whether scrapes change the age of frames (8 minutes)
 	@$(BIN)/python benchmarks/scraping.py --json $(MEASURED)/scraping.json --paste docs/performance.md $(ARGS)
 
 histories: HISTORIES ?= 10000

@@ -115,7 +115,7 @@ def report(rows: dict[str, list[Row]]) -> str:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="medians over so many (default 7)")
+    parser.add_argument("--rounds", type=int, default=15, help="medians over so many (default 15)")
     parser.add_argument("--seconds", type=float, default=10.0, help="measured in each run (default 10)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--paste", type=Path, help="put the table between the marks of this document")
