@@ -291,4 +291,4 @@ def test_without_rich_it_says_what_to_install() -> None:
 def test_a_control_endpoint_that_is_none_is_refused(typist: Start) -> None:
     top = typist("--control", "nonsense")
     assert top.end() == 2
-    wait_for(lambda: "--control nonsense: Invalid argument" in top.written, "the error")
+    wait_for(lambda: "endpoint 'nonsense' cannot be used: give one like ipc://" in top.written, "the error")
