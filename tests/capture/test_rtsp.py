@@ -94,7 +94,7 @@ def test_a_server_that_falls_silent_is_given_up(bikes: Path, monkeypatch: pytest
         next(frames)
         server.send_signal(signal.SIGSTOP)
         came: list[tuple[float, object]] = []
-        with pytest.raises(SourceError, match=r"no data for 1\.5 s"):
+        with pytest.raises(SourceError, match=r"no data was read for 1\.5 s"):
             came.extend((time.monotonic(), frame.opaque) for frame in frames)
         ended = time.monotonic()
     at, there = came[-1]

@@ -180,6 +180,7 @@ def test_the_container_is_closed_when_the_reader_leaves(monkeypatch: pytest.Monk
     [
         ("rtsp://camera/1", "h264", [0.0, 1.0, 2.0]),
         ("rtsp://camera/1", "hevc", [0.0, 1.0, 2.0]),
+        ("rtsp://camera/1", "mpeg4", [0.0, 1.0, 2.0]),
         ("rtsp://camera/1", "mjpeg", [1.0, 2.0, 3.0]),
         ("/dev/video0", "h264", [1.0, 2.0, 3.0]),
         ("film.mp4", "h264", [None, None, None]),
@@ -203,5 +204,21 @@ def test_what_comes_at_the_end_of_a_silence_is_the_last(monkeypatch: pytest.Monk
     frames = decode("rtsp://camera/1")
     next(frames)
     next(frames)
-    with pytest.raises(SourceError, match="no data for 3 s"):
+    with pytest.raises(SourceError, match="no data was read for 3 s"):
         next(frames)
+
+
+@pytest.mark.parametrize(("source", "codec"), [("/dev/video0", "rawvideo"), ("rtsp://camera/1", "mjpeg")])
+def test_a_camera_that_holds_nothing_back_may_be_slow(monkeypatch: pytest.MonkeyPatch, source: str, codec: str) -> None:
+    clock = Clock()
+    monkeypatch.setattr("supplierd_client.capture.source.time.monotonic", clock.read)
+    opened(monkeypatch, FakeContainer([[picture()] for _ in range(3)], codec, lambda: clock.wait(READ_SECONDS + 1.0)))
+    assert len(list(decode(source))) == 3
+
+
+def test_a_decoder_or_consumer_that_takes_long_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("supplierd_client.capture.source.time.monotonic", clock.read)
+    opened(monkeypatch, FakeContainer([[picture()] for _ in range(3)]))
+    for _ in decode("rtsp://camera/1"):
+        clock.wait(READ_SECONDS + 1.0)

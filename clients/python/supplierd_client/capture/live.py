@@ -2,8 +2,8 @@
 
 Strategy: a daemon thread decodes into a slot one deep (`latest`), whatever the consumer does; so nothing queues up.
 Rules: the end of a live source is a fault like any other (a server that dies looks like the end of a file): log it,
-wait (Backoff), connect again; only `close` ends it. A picture's moment is that of its bytes' arrival, not of its
-decoding.
+wait (Backoff), connect again; only `close` ends it. A picture was captured when its bytes came, not when it was
+decoded.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class LiveSource:
                             first = False
                         there = frame.opaque if isinstance(frame.opaque, float) else now
                         arrived = max(arrived, there)  # some encoders send a picture before those that precede it
-                        yield Picture(frame, time.time() - (now - arrived), arrived)
+                        yield Picture(frame, time.time() - (now - arrived), now)
             except SourceError as error:
                 fault = str(error)
             self._alive(self._now())

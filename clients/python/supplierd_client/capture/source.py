@@ -28,7 +28,8 @@ Kind = Literal["file", "rtsp", "v4l2"]
 EXPECTED = "a video file, an rtsp:// address or a /dev/videoN device"
 
 OPEN_SECONDS, READ_SECONDS = 5.0, 3.0  # a camera that is silent for so long is gone
-ENDED_BY_THE_NEXT = ("h264", "hevc")  # of these FFmpeg gives out a picture's bytes when the next one's begin to come
+# By RTSP, FFmpeg gives out a picture's bytes of these when the next one's begin to come.
+ENDED_BY_THE_NEXT = ("h264", "hevc", "mpeg4", "mpeg2video")
 DAMAGED_PACKETS = 250  # 10 s of a 25 fps camera without one good picture: no key frame will come
 
 # The first frame came after 0.45 s with these, after 1.1 to 4.3 s (by server) with FFmpeg's defaults. `fflags=nobuffer`
@@ -47,7 +48,8 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded frame: `captured_at` in Unix seconds, `at` in seconds of the monotonic clock, the same moment."""
+    """A decoded frame: `captured_at` in Unix seconds, as far as is known; `at`, when it was there to be handed on, in
+    seconds of the monotonic clock."""
 
     frame: av.VideoFrame
     captured_at: float
@@ -90,7 +92,8 @@ def decode(source: str) -> Generator[av.VideoFrame, None, None]:
     """Open `source` and yield its decoded frames; ends at its end, whether it is a file or a live source.
 
     `opaque` of a live source's frame is when its bytes were there, or began to be there where they take an interval to
-    come out of FFmpeg: seconds of the monotonic clock, as a float. Of a file's frame it is None.
+    come out of FFmpeg: seconds of the monotonic clock, as a float. What was read while connecting has the end of that.
+    Of a file's frame it is None.
 
     Raises SourceError when it cannot be opened, has no video, stops answering or cannot be decoded.
     """
@@ -131,16 +134,18 @@ def _frames(container: InputContainer, kind: Kind) -> Iterator[av.VideoFrame]:
 
 
 def _arriving(packets: Iterator[av.Packet[VideoStream]], ended_by_the_next: bool) -> Iterator[av.Packet[VideoStream]]:
-    """Note in each packet when it was there. Raises SourceError after a silence of READ_SECONDS: the one that comes at
-    its end was held back until then."""
-    began = time.monotonic()
+    """Note in each packet when it was there: in one that the next ends, when the one before it was read.
+
+    Raises SourceError after a silence of READ_SECONDS, at whose end FFmpeg gives out what it had held back.
+    """
+    there = asked = time.monotonic()
     for packet in packets:
         read = time.monotonic()
-        packet.opaque = began if ended_by_the_next else read
+        packet.opaque = there if ended_by_the_next else read  # a float of its own: PyAV tells them apart by id()
         yield packet
-        if read - began >= READ_SECONDS:
-            raise SourceError(f"no data for {READ_SECONDS:g} s")
-        began = read
+        if ended_by_the_next and read - asked >= READ_SECONDS:
+            raise SourceError(f"no data was read for {READ_SECONDS:g} s")
+        there, asked = read, time.monotonic()
 
 
 def _decoded(packets: Iterator[av.Packet[VideoStream]]) -> Iterator[av.VideoFrame]:
