@@ -86,7 +86,7 @@ def one(pause: float | None, workers: int, seconds: float) -> Row:
     return measure(SYSTEMS[LANE], Work("scraped", f"100 KB to {workers}", JPEG, workers, FPS), seconds, kind)
 
 
-def report(rows: dict[str, list[Row]]) -> str:
+def report(rows: dict[str, list[Row]], workers: int) -> str:
     """The table, with how far each is from none."""
     lines, base = [], None
     for name, each in rows.items():
@@ -107,7 +107,15 @@ def report(rows: dict[str, list[Row]]) -> str:
                 number(statistics.median(row.get("scrape_p50_ms", 0.0) for row in good)),
             ]
         )
-    head = ["scrapes", "age p50 ms", "age p99 ms", "against none", "CPU s per 1000", "scrapes in a run", "a scrape, ms"]
+    head = [
+        f"scrapes, {workers} workers",
+        "age p50 ms",
+        "age p99 ms",
+        "against none",
+        "CPU s per 1000",
+        "scrapes in a run",
+        "a scrape, ms",
+    ]
     return table(head, lines) + "\n"
 
 
@@ -131,7 +139,7 @@ def main() -> None:
             if options.json:
                 options.json.parent.mkdir(parents=True, exist_ok=True)
                 options.json.write_text(json.dumps(rows, indent=1))
-    text = report(rows)
+    text = report(rows, options.workers)
     print(text)
     if options.paste:
         paste(options.paste, "scraping", text)

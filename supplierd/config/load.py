@@ -171,12 +171,13 @@ def _parse(path: Path, source: str) -> dict[str, Any]:
     if len(content) > MAX_BYTES:
         text = f"longer than {MAX_BYTES} bytes, allowed: at most that many; name the daemon's TOML file"
         raise ConfigError(source, [Problem("file", text)])
+    content = content.removeprefix(codecs.BOM_UTF8)
     for index, found in enumerate(content.split(b"\n")):
         if (dots := found.count(b".")) > MAX_DOTS:
             text = f"line {index + 1} has {dots} dots, allowed: at most {MAX_DOTS} in a line; spread it over several"
             raise ConfigError(source, [Problem("TOML", text)])
     try:
-        text = content.removeprefix(codecs.BOM_UTF8).decode()
+        text = content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - content.rfind(b"\n", 0, error.start)

@@ -4,6 +4,7 @@ Both sides resolve it by the same rule, so that a client started before the daem
 """
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +48,11 @@ def check_endpoint(endpoint: str) -> None:
     if transport == "ipc" and place:
         return
     port = place.rpartition(":")[2]
-    if transport == "tcp" and ":" in place and not (port.isdecimal() and 0 < int(port[:6]) <= MAX_PORT):
+    if (
+        transport == "tcp"
+        and ":" in place
+        and not (re.fullmatch("0{0,9}[1-9][0-9]{0,4}", port) and int(port) <= MAX_PORT)
+    ):
         raise ValueError(f"endpoint {endpoint!r} cannot be used: the port is a number from 1 to {MAX_PORT}; {EXPECTED}")
     if transport != "tcp" or ":" not in place:
         raise ValueError(f"endpoint {endpoint!r} cannot be used: {EXPECTED}")

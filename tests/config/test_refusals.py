@@ -147,6 +147,7 @@ REFUSALS = [
     (f"a = {'9' * 5000}", "TOML", "Exceeds the limit"),
     (f"a = {'[' * 100_000}", "TOML", "nested too deeply"),
     (b"# \xc3\xa4\na = '\xff'", "TOML", "not UTF-8 (at line 2, column 6)"),
+    (b"\xef\xbb\xbf[daemon]\n\xff", "TOML", "not UTF-8 (at line 2, column 1)"),
 ]
 
 

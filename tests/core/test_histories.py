@@ -390,7 +390,7 @@ class Histories(RuleBasedStateMachine):
             assert Snapshot.from_wire(msgpack.unpackb(msgpack.packb(snapshot.to_wire()))) == snapshot
 
 
-HISTORIES = int(os.environ.get("HISTORIES", "0"))
+HISTORIES = int(os.environ.get("HISTORIES") or 0)
 """How many to look at (`make histories`); 0: some, and what fails is shown at full length: shortening takes minutes."""
 
 Histories.TestCase.settings = settings(

@@ -91,7 +91,8 @@ def test_endpoints() -> None:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["ipc:///run/s.sock", "ipc://@name", "tcp://h:1", "tcp://[::1]:65535", "tcp://a;b:2"]
+    "endpoint",
+    ["ipc:///run/s.sock", "ipc://@name", "tcp://h:1", "tcp://[::1]:65535", "tcp://a;b:2", "tcp://h:00000080"],
 )
 def test_an_address_of_a_daemon(endpoint: str) -> None:
     check_endpoint(endpoint)
@@ -104,7 +105,10 @@ def test_an_address_of_a_daemon(endpoint: str) -> None:
             (endpoint, "tcp://host:port")
             for endpoint in ("", "h:1", "ipc://", "tcp://", "tcp://h", "udp://h:1", "tcp:h:1")
         ),
-        *((f"tcp://h:{port}", "a number from 1 to 65535") for port in ("", "0", "-1", "65536", "http", "9" * 5000)),
+        *(
+            (f"tcp://h:{port}", "a number from 1 to 65535")
+            for port in ("", "0", "-1", "65536", "http", "٨٠", "9" * 5000)
+        ),
     ],
 )
 def test_no_address_of_a_daemon(endpoint: str, words: str) -> None:
