@@ -23,7 +23,7 @@ from supplierd.table import as_document, render
 from supplierd.transport.monitor import Monitor, NoAnswerError
 from supplierd.transport.sockets import LIBZMQ, TransportError
 from supplierd.wire import control
-from supplierd.wire.endpoints import EXPECTED, check_endpoint, control_endpoint, runtime_dir
+from supplierd.wire.endpoints import check_endpoint, control_endpoint, runtime_dir, unusable
 from supplierd.wire.keys import KEY_VARIABLE, SERVER_KEY_VARIABLE, ClientKeys, client_keys
 
 VIOLATION: Final = 1
@@ -170,10 +170,11 @@ def stats(*, as_json: bool, watch: bool, check: bool, timeout: float, **where: s
     """
     if watch and check:
         raise click.UsageError("--watch goes on until Ctrl-C, and --check judges at the end: give one of them")
+    endpoint, keys = _daemon(**where)
     try:
-        monitor = Monitor(*_daemon(**where))
+        monitor = Monitor(endpoint, keys)
     except TransportError as error:
-        raise _unusable(where["control"], error) from None
+        raise click.UsageError(unusable(endpoint, error.strerror)) from None
     try:
         _show_stats(monitor, as_json=as_json, watch=watch, check=check, timeout=timeout)
     except KeyboardInterrupt:
@@ -223,11 +224,6 @@ def _daemon(
         raise click.UsageError(str(error)) from None
 
 
-def _unusable(endpoint: str | None, error: TransportError) -> click.UsageError:
-    """What ZeroMQ says of an endpoint, for people."""
-    return click.UsageError(f"endpoint {endpoint!r} cannot be used: {error.strerror}; {EXPECTED}")
-
-
 def _ask(monitor: Monitor, timeout: float) -> Snapshot:
     try:
         return Snapshot.from_wire(monitor.snapshot(timeout))
@@ -244,12 +240,13 @@ def top(**where: str | None) -> None:
         from supplierd.top.app import TopError, show
     except ModuleNotFoundError:
         raise click.ClickException('top needs Rich: pip install "supplierd[top]"') from None
+    endpoint, keys = _daemon(**where)
     try:
-        show(*_daemon(**where))
+        show(endpoint, keys)
     except TopError as error:
         raise click.ClickException(str(error)) from None
     except TransportError as error:
-        raise _unusable(where["control"], error) from None
+        raise click.UsageError(unusable(endpoint, error.strerror)) from None
 
 
 @main.command()

@@ -15,7 +15,6 @@ INBOX_SOCKET = "inbox.sock"
 CONTROL_SOCKET = "control.sock"
 BELL_SOCKET = "bell.sock"
 
-EXPECTED = "give one like ipc:///run/supplierd/control.sock or tcp://host:port"
 MAX_PORT = 65535
 
 _RANDOM_BOOT_ID = os.urandom(16)
@@ -45,17 +44,19 @@ def check_endpoint(endpoint: str) -> None:
         ValueError: it is neither a socket's path nor a host and a port.
     """
     transport, _, place = endpoint.partition("://")
+    _, colon, port = place.rpartition(":")
     if transport == "ipc" and place:
         return
-    port = place.rpartition(":")[2]
-    if (
-        transport == "tcp"
-        and ":" in place
-        and not (re.fullmatch("0{0,9}[1-9][0-9]{0,4}", port) and int(port) <= MAX_PORT)
-    ):
-        raise ValueError(f"endpoint {endpoint!r} cannot be used: the port is a number from 1 to {MAX_PORT}; {EXPECTED}")
-    if transport != "tcp" or ":" not in place:
-        raise ValueError(f"endpoint {endpoint!r} cannot be used: {EXPECTED}")
+    if transport != "tcp" or not colon:
+        raise ValueError(unusable(endpoint))
+    if not re.fullmatch("0{0,9}[1-9][0-9]{0,4}", port) or int(port) > MAX_PORT:
+        raise ValueError(unusable(endpoint, f"the port is a number from 1 to {MAX_PORT}"))
+
+
+def unusable(endpoint: str, why: str = "") -> str:
+    """What to tell people of an endpoint that is none."""
+    told = f"{why}; " if why else ""
+    return f"endpoint {endpoint!r} cannot be used: {told}give one like ipc:///run/supplierd/control.sock or tcp://host:port"
 
 
 def inbox_endpoint(runtime_dir: Path) -> str:

@@ -133,7 +133,7 @@ def connect(
         socket.connect(endpoint)
     except zmq.ZMQError as error:
         socket.close()
-        raise ValueError(f"endpoint {endpoint!r} cannot be used: {error.strerror}; {endpoints.EXPECTED}") from None
+        raise ValueError(endpoints.unusable(endpoint, error.strerror)) from None
     return socket
 
 
