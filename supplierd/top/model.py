@@ -260,6 +260,7 @@ def _counters(mailbox: MailboxSnapshot) -> tuple[int, ...]:
         mailbox.overwritten,
         mailbox.decimated,
         sum(mailbox.discarded.values()),
+        *_promised(mailbox),
         *mailbox.age.counts,
     )
 

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from supplierd.core.service import WorkerPolicy
@@ -163,6 +163,7 @@ class _Life:
 
 @settings(max_examples=150, deadline=None)
 @given(_EVENTS)
+@example(["frame", "demand", "frame", "poll", "restart", "frame", "frame"])  # promises alone fall
 def test_nothing_is_ever_negative(events: list[str]) -> None:
     life = _Life()
     for event in [*events, "poll", "frame", "poll"]:
