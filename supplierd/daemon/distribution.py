@@ -22,6 +22,7 @@ from supplierd.daemon.doors import Doors
 from supplierd.daemon.express import Express
 from supplierd.daemon.guard import Guard
 from supplierd.daemon.parcels import Parcel, Parcels, known_reason
+from supplierd.daemon.precedence import Precedence
 from supplierd.daemon.sessions import Sessions
 from supplierd.logs import Repeating, event
 from supplierd.transport.bells import Bell, Bells
@@ -63,6 +64,7 @@ class Distribution:
         gatekeeper: asks it, where sockets have keys.
         max_message: largest accepted frame message, bytes.
         descriptors: watched, so that they don't run out.
+        precedence: of the thread that turns.
         bells: of the workers on this machine; None: all goes over ZeroMQ.
         doorbells: of the inboxes; None: they have none.
     """
@@ -79,6 +81,7 @@ class Distribution:
         gatekeeper: Gatekeeper | None,
         max_message: int,
         descriptors: Descriptors,
+        precedence: Precedence,
         bells: Bells | None,
         doorbells: Doorbells | None,
     ) -> None:
@@ -136,6 +139,7 @@ class Distribution:
             decoder=self._decoder,
             max_message=max_message,
             descriptors=descriptors,
+            precedence=precedence,
             otherwise=self,
         )
 

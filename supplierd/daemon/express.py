@@ -12,6 +12,7 @@ from typing import Protocol
 from supplierd.core.refusals import FrameRefusedError
 from supplierd.core.supplier import Delivery, Reply, Supplier
 from supplierd.daemon.parcels import Parcels
+from supplierd.daemon.precedence import Precedence
 from supplierd.daemon.sessions import Sessions
 from supplierd.transport.bells import Bell, Bells
 from supplierd.transport.descriptors import Descriptors
@@ -68,6 +69,7 @@ class Express:
         decoder: reads them.
         max_message: largest accepted frame message, bytes.
         descriptors: watched, so that they don't run out.
+        precedence: of this loop's thread.
         otherwise: does what is left.
     """
 
@@ -84,11 +86,13 @@ class Express:
         decoder: Decoder,
         max_message: int,
         descriptors: Descriptors,
+        precedence: Precedence,
         otherwise: Otherwise,
     ) -> None:
         self._supplier = supplier
         self._waiter = waiter
         self._descriptors = descriptors
+        self._precedence = precedence
         self._otherwise = otherwise
         self._gathers = False  # whether the demands that the last frame brings are gathered
         self._ticked_at = self._served_at = time.monotonic()
@@ -122,6 +126,7 @@ class Express:
             deliveries == len(workers) or not any(worker.expected(now) for worker in workers.values())
         )
         self._supplier.distribution.observe(self._served_at - arrived)
+        self._precedence.served(deliveries, now)
 
     def hurry(self) -> None:
         """A frame could not be sent: it is tried again soon."""

@@ -16,6 +16,7 @@ from supplierd.core.stream cimport Stream
 from supplierd.core.supplier cimport Supplier
 from supplierd.core.worker cimport Worker
 from supplierd.daemon.known cimport KnownHeads, KnownParcel
+from supplierd.daemon.precedence cimport Precedence
 from supplierd.transport.libzmq cimport (
     find_libzmq, libzmq_close, libzmq_data, libzmq_getsockopt, libzmq_init, libzmq_more, libzmq_receive, libzmq_size,
     zmq_message,
@@ -79,6 +80,7 @@ cdef class Express:
 
     cdef Supplier _supplier
     cdef KnownHeads _known
+    cdef Precedence _precedence
     cdef object _waiter, _inboxes, _descriptors, _otherwise
     cdef dict _by_worker, _connections, _by_event
     cdef bint _gathers, _has_served
@@ -98,7 +100,7 @@ cdef class Express:
 
     def __init__(
         self, Supplier supplier not None, sessions, waiter, bells, inboxes, *, doorbells, parcels, decoder, max_message,
-        descriptors, otherwise,
+        descriptors, Precedence precedence not None, otherwise,
     ):
         self._supplier, self._waiter, self._inboxes = supplier, waiter, tuple(inboxes)
         self._known = KnownHeads(supplier, parcels, decoder, max_message)
@@ -107,10 +109,9 @@ cdef class Express:
         self._bells_fd = bells.descriptor if bells is not None else -1
         self._by_event = doorbells.by_event if doorbells is not None else {}
         self._doorbells_fd = doorbells.descriptor if doorbells is not None else -1
-        self._descriptors, self._otherwise = descriptors, otherwise
-        self._gathers, self._has_served, self._tick_after = False, False, _TICK
+        self._descriptors, self._precedence, self._otherwise = descriptors, precedence, otherwise
         self._served_at = self._ticked_at = monotonic()
-        self._open_files = open_counter()
+        self._tick_after, self._open_files = _TICK, open_counter()
 
     def __dealloc__(self):
         PyMem_Free(self._awaited)
@@ -165,6 +166,7 @@ cdef class Express:
                 if worker.expected(self._served_at):
                     self._gathers = False
         self._supplier.distribution.observe(self._served_at - arrived)
+        self._precedence.served(deliveries, self._served_at)
 
     def hurry(self):
         """A frame could not be sent: it is tried again soon."""

@@ -29,6 +29,7 @@ from supplierd.daemon.guard import Guard
 from supplierd.daemon.https import Protection
 from supplierd.daemon.notify import Reporter
 from supplierd.daemon.parcels import Parcels
+from supplierd.daemon.precedence import Precedence
 from supplierd.daemon.presence import Presence
 from supplierd.daemon.reload import Reload
 from supplierd.logs import event
@@ -45,8 +46,6 @@ from supplierd.wire.doorbell import doorbell_path
 from supplierd.wire.endpoints import BELL_SOCKET, control_endpoint, machine_boot_id, runtime_dir
 from supplierd.wire.keys import read_pair
 
-NICENESS: Final = -10
-"""Before workers that fill the cores: with 64 of them on 2 cores the median distribution fell from 2.1 to 1.1 ms."""
 SOCKET_UMASK: Final = 0o117
 """Sockets are 0660: the group of the runtime directory may connect."""
 PRIVATE_UMASK: Final = 0o177
@@ -175,7 +174,9 @@ def _start(given: Config, load: Callable[[], Config], signals: _Signals, stack: 
     _raise_descriptor_limit(config.daemon.max_workers)
     if config.daemon.insecure:
         event(log, logging.WARNING, "daemon.insecure is set: anybody who can reach the tcp endpoints can use them")
-    _go_first()
+    precedence = Precedence()
+    precedence.go_first()
+    stack.callback(precedence.close)
     threads = sockets.io_threads(config.daemon.max_workers)
     context = sockets.make_context(config.daemon.max_workers)
     stack.callback(context.destroy, linger=FAREWELL_MS)
@@ -212,6 +213,7 @@ def _start(given: Config, load: Callable[[], Config], signals: _Signals, stack: 
         gatekeeper=gatekeeper,
         max_message=limit,
         descriptors=Descriptors(),
+        precedence=precedence,
         bells=_open_bells(directory, config.daemon.max_workers) if _has_bells(config) else None,
         doorbells=_open_doorbells(inboxes) if config.inbox.doorbell else None,
     )
@@ -309,13 +311,6 @@ def _take_locks(config: Config, directory: Path, stack: ExitStack) -> list[Socke
             raise StartError(f"{path} cannot be used: {error.strerror}; is its directory writable?") from None
         stack.callback(locks[-1].release)
     return locks
-
-
-def _go_first() -> None:
-    """Raise the priority, where that is permitted: the daemon takes little, and its delays are everybody's. libzmq's
-    threads, begun after this, inherit it."""
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, min(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def _raise_descriptor_limit(max_workers: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from supplierd.daemon import express
+from supplierd.daemon.precedence import Precedence
 from supplierd.daemon.sessions import Sessions
 from supplierd.transport.bells import Bell, Bells
 from supplierd.transport.descriptors import Descriptors
@@ -51,7 +52,8 @@ def test_a_wait_ends_when_descriptors_become_short(module: Any) -> None:
         made.turn()
         waiting = module.Express(
             made.way.supplier, Sessions(None), waiter, None, [], doorbells=None, parcels=made.way.parcels,
-            decoder=made.way.decoder, max_message=LIMIT, descriptors=Short(), otherwise=made.way,
+            decoder=made.way.decoder, max_message=LIMIT, descriptors=Short(), precedence=Precedence(""),
+            otherwise=made.way,
         )  # fmt: skip
         began = time.monotonic()
         assert waiting.wait(began + DEADLINE) == set()
@@ -113,7 +115,7 @@ def test_a_wait_ends_with_a_bells_end(module: Any, home: Path) -> None:
     way = Rung(home, bells)
     waiting = module.Express(
         way.supplier, Sessions(bells), waiter, bells, [], doorbells=None, parcels=way.parcels,
-        decoder=way.decoder, max_message=LIMIT, descriptors=Descriptors(), otherwise=way,
+        decoder=way.decoder, max_message=LIMIT, descriptors=Descriptors(), precedence=Precedence(""), otherwise=way,
     )  # fmt: skip
 
     def took() -> list[bytes]:

@@ -16,6 +16,7 @@ from supplierd.core.service import Settings
 from supplierd.core.stream import Frame
 from supplierd.core.supplier import Supplier
 from supplierd.daemon.parcels import Parcels, known_reason
+from supplierd.daemon.precedence import Precedence
 from supplierd.daemon.sessions import Sessions
 from supplierd.transport.descriptors import Descriptors
 from supplierd.transport.doorbells import Doorbells
@@ -104,7 +105,8 @@ class World:
         self.express = module.Express(
             self.way.supplier, Sessions(None), self.waiter, None, [self.inbox], doorbells=self.doorbells,
             parcels=self.way.parcels,
-            decoder=self.way.decoder, max_message=LIMIT, descriptors=Descriptors(), otherwise=self.way,
+            decoder=self.way.decoder, max_message=LIMIT, descriptors=Descriptors(), precedence=Precedence(""),
+            otherwise=self.way,
         )  # fmt: skip
         self.peer = context.socket(zmq.PUSH)
         self.peer.connect(self.inbox.endpoint)
