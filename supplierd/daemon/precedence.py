@@ -15,9 +15,11 @@ from typing import Final
 
 NICENESS: Final = -10
 """Before workers that fill the cores: with 64 of them on 2 cores the median distribution fell from 2.1 to 1.1 ms."""
-LATE: Final = 0.1
-"""Milliseconds that the loop may have waited for a core since the frame before: beyond it others want the cores, or its
-waker has more to do. It is 5 µs where that sleeps at once, and what is gained is of this order."""
+LATE: Final = 0.3
+"""Milliseconds that the loop may have waited for a core since the frame before: beyond it others want the cores."""
+OFTEN_LATE: Final = 0.1
+"""The same of the last frames on average, some eight of them: beyond it wakers have more to do, and what is gained is
+lost again. It is 5 µs where they sleep at once."""
 INSISTS: Final = 5.0
 """Seconds for which the loop then gives no way; twice as long each time when it has not gone well for as long since.
 To try again costs a frame, on a machine that is still busy, what the kernel lets the others run: at most one of its
@@ -39,6 +41,7 @@ class Precedence:
         self._file = -1
         self._gives_way = False
         self._waited = 0
+        self._usually_late = 0.0
         self._insists_until = self._insisted_for = self._gives_way_since = 0.0
 
     @staticmethod
@@ -56,7 +59,9 @@ class Precedence:
             self._insist(now)
         elif self._gives_way:
             waited = self._waited_for_cores()
-            if not 0 <= waited - self._waited <= LATE * 1e6:
+            late = waited - self._waited
+            self._usually_late += (late - self._usually_late) / 8
+            if not 0 <= late <= LATE * 1e6 or self._usually_late > OFTEN_LATE * 1e6:
                 self._insist(now)
             self._waited = waited
         elif deliveries:
@@ -77,7 +82,7 @@ class Precedence:
             self._waited = self._waited_for_cores()
             if self._waited >= 0 and os.sched_getscheduler(0) == os.SCHED_OTHER:  # else somebody has chosen otherwise
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-                self._gives_way, self._gives_way_since = True, now
+                self._gives_way, self._gives_way_since, self._usually_late = True, now, 0.0
         except OSError:
             pass
         if not self._gives_way:

@@ -13,7 +13,7 @@ import pytest
 from supplierd_client import Publisher, Worker
 
 from supplierd.daemon import precedence
-from supplierd.daemon.precedence import INSISTS, INSISTS_AT_MOST, LATE
+from supplierd.daemon.precedence import INSISTS, INSISTS_AT_MOST, LATE, OFTEN_LATE
 from tests.client.playing import joined
 from tests.support.daemon import Daemon
 from tests.support.twins import both
@@ -97,12 +97,29 @@ def test_where_others_want_the_cores_it_insists(loop: Loop, deliveries: int) -> 
     assert loop.serve(deliveries) == GIVES_WAY
     loop.wait(LONG - 1 + LONG - 1)
     assert loop.serve(deliveries) == GIVES_WAY, "what counts is from frame to frame"
-    loop.wait(3 * LONG)
+    loop.wait(2 * (LONG - 1) + LONG)
     assert loop.serve(deliveries) == NORMAL
     assert loop.serve(1, 100.0 + INSISTS - 1) == NORMAL
     loop.wait(10 * LONG)
     assert loop.serve(1, 100.0 + INSISTS) == GIVES_WAY, "what it waited while it insisted is not held against it"
     assert loop.serve(1, 100.0 + INSISTS) == GIVES_WAY
+
+
+def test_where_wakers_have_more_to_do_it_insists(loop: Loop) -> None:
+    def frames(late: float) -> int:
+        """How many frames it gives way, each of which it waits for so many milliseconds; at most 100."""
+        loop.serve(1, now)
+        for count in range(100):
+            loop.waited += round(late * 1e6)
+            loop.wait(loop.waited)
+            if loop.serve(1, now) == NORMAL:
+                return count
+        return 100
+
+    now = 100.0
+    assert 1 < frames(2 * OFTEN_LATE) < 16
+    now += INSISTS
+    assert frames(0.99 * OFTEN_LATE) == 100
 
 
 def test_the_longer_others_want_the_cores_the_rarer_it_tries(loop: Loop) -> None:
