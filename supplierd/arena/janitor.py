@@ -77,6 +77,11 @@ class Janitor:
         self._directory = directory
         self._names: Iterator[str] | None = None  # those not looked at yet
 
+    @property
+    def rests(self) -> bool:
+        """Whether the last sweep did not come to the end of the directory."""
+        return self._names is not None
+
     def sweep(self, seconds: float) -> list[str]:
         """Go on for so long, to the end of the directory at most; the names of those removed. Raises OSError if the
         directory cannot be read."""

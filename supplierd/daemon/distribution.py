@@ -46,8 +46,6 @@ SWEEP: Final = 0.25
 """Seconds between two looks at who is still connected."""
 CALM_SWEEP: Final = 1.0
 """Seconds between two of them while each worker has a bell, whose end is told of, and nothing unusual happens."""
-CLEAN: Final = 5.0
-"""Seconds between two looks for arenas of publishers that have died."""
 
 log = logging.getLogger("supplierd.distribution")
 
@@ -98,7 +96,7 @@ class Distribution:
         self._parcels = parcels
         self._max_message = max_message
         self._decoder = frame.Decoder()
-        self._guarded_at = self._swept_at = self._cleaned_at = time.monotonic()
+        self._guarded_at = self._swept_at = time.monotonic()
         self._waiter = Waiter()
         self._doors = Doors(
             self._waiter, (*inboxes, *controls), self._links, supplier.settings.max_workers, descriptors
@@ -192,10 +190,8 @@ class Distribution:
         if now - self._swept_at >= SWEEP:
             self._swept_at = now
             self._attendance.look(now)
-        if now - self._cleaned_at >= CLEAN:
-            self._cleaned_at = now
-            for name in self._parcels.sweep():
-                event(log, logging.INFO, "arena of a dead publisher removed", arena=name)
+        for name in self._parcels.look(now):
+            event(log, logging.INFO, "arena of a dead publisher removed", arena=name)
 
     def snapshot(self) -> snapshot.Snapshot:
         """The supplier's counts, now."""

@@ -36,8 +36,12 @@ from supplierd.wire.bell import Heads, encode_frame
 from supplierd.wire.errors import WireError
 
 INLINE_REASONS: Final = frozenset({"off", "small", "no_slot", "remote", *(reason.value for reason in Reason)})
+SWEEP: Final = 5.0
+"""Seconds between two sweeps for arenas of publishers that have died."""
 SWEEP_AT_MOST: Final = 0.005
-"""Seconds of one sweep."""
+"""Seconds after which one rests: the memory of a single arena of raw frames may take longer to give back."""
+SWEEP_ON: Final = 0.25
+"""Seconds after which it goes on then: else publishers that die often leave arenas faster than they are removed."""
 STATE_OF: Final = 256
 """Files of the arenas' directory that are looked at for one snapshot, beside those of known streams."""
 STATE_AT_MOST: Final = 0.03
@@ -110,6 +114,7 @@ class Parcels:
         self.heads = Heads()
         self.reader = ArenaReader(self._directory)  # where no arena can be made, there may be some to read
         self._janitor = Janitor(self._directory)
+        self._sweep_at = 0.0
         self._prepared: ArenaDirectory | None = None
         try:
             self._prepared = prepare_directory(runtime_dir)
@@ -154,11 +159,17 @@ class Parcels:
             )
         return tuple(found[stream] for stream in sorted(found))
 
-    def sweep(self) -> list[str]:
-        """Remove the arenas of publishers that are dead, for a moment; their names."""
+    def look(self, now: float) -> list[str]:
+        """Where it is time to, remove the arenas of publishers that are dead, for a moment; their names."""
+        if now < self._sweep_at:
+            return []
+        self._sweep_at = now + SWEEP
         self.reader.prune()
         with suppress(OSError):
-            return self._janitor.sweep(SWEEP_AT_MOST)
+            removed = self._janitor.sweep(SWEEP_AT_MOST)
+            if self._janitor.rests:
+                self._sweep_at = now + SWEEP_ON
+            return removed
         return []
 
     def close(self) -> None:

@@ -189,7 +189,7 @@ def test_a_frame_that_its_publisher_takes_away_stays_whole_while_it_is_the_newes
             made.send(head(made.writer.store(np.full(SIZE, seq, np.uint8)), seq))
         made.writer.close()
         for way in (made.way, made.reference):
-            way.parcels.sweep()
+            way.parcels.look(time.monotonic())
             newest = way.supplier.streams["cam-1"].newest
             assert newest is not None
             whole = newest.message.inline(1 << 20)
