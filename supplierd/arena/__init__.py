@@ -10,7 +10,7 @@ daemon does without where `holding` is compiled: a third of its start, and of it
 
 from .directory import ArenaDirectory, arena_directory, check_directory, discard_directory, prepare_directory
 from .errors import ArenaClosedError, ArenaError, ArenaUnavailableError, NoFreeSlotError, Reason, StaleDescriptorError
-from .janitor import ArenaInfo, Janitor, Removed, Sweep, inspect, remove_dead_arenas
+from .janitor import ArenaInfo, Janitor, inspect
 from .layout import MAX_FRAME, MAX_SLOTS, MIN_SLOTS, Descriptor, stream_of
 from .reader import ArenaReader, Lease
 
@@ -29,14 +29,11 @@ __all__ = [
     "Lease",
     "NoFreeSlotError",
     "Reason",
-    "Removed",
     "StaleDescriptorError",
-    "Sweep",
     "arena_directory",
     "check_directory",
     "discard_directory",
     "inspect",
     "prepare_directory",
-    "remove_dead_arenas",
     "stream_of",
 ]

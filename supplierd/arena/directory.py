@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import stat
 from contextlib import suppress
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import ArenaUnavailableError, unavailable
-from .janitor import remove_dead_arenas
+from .janitor import Janitor
 
 SHM = Path("/dev/shm")  # where every Linux has a tmpfs for all users
 SMALL = 256 << 20  # bytes: 8 workers with 4 raw 1080p frames each; containers often have 64 MiB
@@ -78,7 +79,7 @@ def prepare_directory(runtime_dir: Path, *, shm: Path = SHM) -> ArenaDirectory:
             _make(place, path)
         if (problem := check_directory(path, write=True)) is not None:
             raise problem
-        remove_dead_arenas(path)
+        Janitor(path).sweep(math.inf)
         return ArenaDirectory(path, _warning(path), path.lstat())
     except OSError as error:
         raise unavailable(error, f"cannot prepare {path}") from error
@@ -94,7 +95,7 @@ def discard_directory(directory: ArenaDirectory) -> None:
     with suppress(OSError):
         if not os.path.samestat(path.lstat(), directory.file):
             return
-        remove_dead_arenas(path)
+        Janitor(path).sweep(math.inf)
         if path.is_symlink():
             path.resolve().rmdir()
             path.unlink()

@@ -18,21 +18,6 @@ from .layout import open_arena, stream_of
 from .locks import LockFile
 
 
-class Removed(NamedTuple):
-    """An arena that was removed and the bytes of memory that it took."""
-
-    name: str
-    bytes: int
-
-
-class Sweep(NamedTuple):
-    """What a sweep found: arenas removed, arenas in use, and files that are none, or cannot be opened; left alone."""
-
-    removed: tuple[Removed, ...]
-    living: int
-    foreign: int
-
-
 class ArenaInfo(NamedTuple):
     """The state of one arena; `bytes` of memory really taken, slots by state, and the owner's pid (0: unknown)."""
 
@@ -57,18 +42,6 @@ def inspect(path: Path) -> ArenaInfo:
         return ArenaInfo(stream, header.pid, locks.owner_lives(), header.slots, free, leased, writing, taken)
 
 
-def remove_dead_arenas(directory: Path) -> Sweep:
-    """Unlink each arena in `directory` whose owner is dead. Raises OSError if the directory cannot be read."""
-    removed, living, foreign = [], 0, 0
-    for name in os.listdir(directory):
-        found = _remove_if_dead(directory / name) if stream_of(name) else None
-        if isinstance(found, Removed):
-            removed.append(found)
-        else:
-            living, foreign = living + (found is True), foreign + (found is None)
-    return Sweep(tuple(removed), living, foreign)
-
-
 class Janitor:
     """Removes the arenas of dead owners from one directory, a few at a time: whoever may write there can make thousands
     of files, and nobody must wait for all of them."""
@@ -89,7 +62,7 @@ class Janitor:
         if self._names is None:
             self._names = iter(os.listdir(self._directory))
         for name in self._names:
-            if stream_of(name) and isinstance(_remove_if_dead(self._directory / name), Removed):
+            if stream_of(name) and _remove_if_dead(self._directory / name):
                 removed.append(name)
             if time.monotonic() >= until:
                 return removed
@@ -97,17 +70,14 @@ class Janitor:
         return removed
 
 
-def _remove_if_dead(path: Path) -> Removed | bool | None:
-    """What became of an arena: removed; True: its owner lives; False: it went away; None: it is none."""
+def _remove_if_dead(path: Path) -> bool:
+    """Unlink an arena whose owner is dead. What is none, or cannot be opened, is left alone."""
     try:
         fd, _ = open_arena(path)
         with closing(LockFile(fd)) as locks:
-            if locks.owner_lives():
-                return True
-            taken = os.fstat(fd).st_blocks * 512
-            os.unlink(path)
-            return Removed(path.name, taken)
-    except FileNotFoundError:  # its owner was quicker
-        return False
+            dead = not locks.owner_lives()
+            if dead:
+                os.unlink(path)
+            return dead
     except (ArenaUnavailableError, OSError):
-        return None
+        return False

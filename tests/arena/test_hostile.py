@@ -1,5 +1,6 @@
 """Descriptors and files that no writer of ours made are refused with a reason; nothing dies of them."""
 
+import math
 import os
 import struct
 from collections.abc import Callable
@@ -22,7 +23,6 @@ from supplierd.arena import (
     Reason,
     StaleDescriptorError,
     inspect,
-    remove_dead_arenas,
 )
 from supplierd.arena.layout import TABLE_OFFSET, Header
 from supplierd.arena.locks import LockFile
@@ -114,9 +114,7 @@ def test_files_that_are_no_arena_are_refused(
     with pytest.raises(ArenaUnavailableError, match="inline") as caught:
         reader.lease(FORGED)
     assert caught.value.reason is Reason.BAD_ARENA
-    sweep = remove_dead_arenas(directory)
-    assert (sweep.removed, sweep.living) == ((), 0)
-    assert sweep.foreign == len(list(directory.iterdir()))
+    assert not Janitor(directory).sweep(math.inf)
     assert os.path.lexists(directory / NAME), "what is not ours is left alone"
 
 
@@ -210,4 +208,4 @@ def test_a_reader_cannot_pass_for_an_owner(directory: Path) -> None:
         locks.hold_life()
     info = inspect(directory / NAME)
     assert (info.living, info.free, info.leased) == (False, 3, 1)
-    assert len(remove_dead_arenas(directory).removed) == 1
+    assert Janitor(directory).sweep(math.inf) == [NAME]

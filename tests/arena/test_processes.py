@@ -1,6 +1,7 @@
 """Leases between processes: nothing torn at full speed, and nothing left behind by whoever is killed or forks."""
 
 import fcntl
+import math
 import os
 import select
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supplierd.arena import ArenaReader, Descriptor, StaleDescriptorError, inspect, remove_dead_arenas
+from supplierd.arena import ArenaReader, Descriptor, Janitor, StaleDescriptorError, inspect
 from supplierd.arena.layout import TABLE_OFFSET
 from supplierd.arena.locks import LockFile
 from supplierd.arena.writer import ArenaWriter
@@ -82,12 +83,10 @@ def test_the_arena_of_a_killed_writer_is_removed(reader: ArenaReader, actor: Sta
     lease = reader.lease(descriptor)
     info = inspect(directory / descriptor.arena)
     assert (info.stream, info.pid, info.living, info.leased) == ("cam-1", publisher.process.pid, True, 1)
-    assert remove_dead_arenas(directory) == ((), 1, 0)
+    assert not Janitor(directory).sweep(math.inf)
     publisher.kill()
     until(lambda: not inspect(directory / descriptor.arena).living)
-    (removed,) = remove_dead_arenas(directory).removed
-    assert removed.name == descriptor.arena
-    assert removed.bytes >= 100_000
+    assert Janitor(directory).sweep(math.inf) == [descriptor.arena]
     assert not list(directory.iterdir())
     assert set(lease.data) == {7}
     lease.release()
@@ -126,7 +125,7 @@ def test_a_fork_neither_drops_nor_prolongs_locks(actor: Start, directory: Path) 
     forking.tell()
     assert forking.line() == "let go"
     assert inspect(arena).leased == 0
-    assert len(remove_dead_arenas(directory).removed) == 1
+    assert Janitor(directory).sweep(math.inf) == [arena.name]
 
 
 @pytest.mark.parametrize("let_go", [False, True], ids=["held", "let go"])
