@@ -177,7 +177,8 @@ class Distribution:
         self._look(now)
         askers = self._dialogue.take_askers()
         if askers:
-            message = Message(msgpack.packb({"type": "snapshot", "snapshot": self.snapshot().to_wire()}))
+            answer = msgpack.packb({"type": "snapshot", "snapshot": self.snapshot().to_wire()})
+            message = Message(answer, copy=True)  # else pyzmq has a thread that lets go of what is long
             for channel, peer in askers:
                 channel.send(peer, message)
                 self._waiter.again(channel.socket)

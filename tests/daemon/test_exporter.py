@@ -7,9 +7,12 @@ import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
+import zmq
 from supplierd_client import Publisher, Worker
 
 from supplierd.daemon import metrics_server
@@ -54,6 +57,16 @@ def test_answers() -> None:
             raise error
 
         assert ask("/metrics", render=fail) == ("503 Service Unavailable", TEXT, f"{error}\n".encode())
+
+
+def test_a_long_snapshot_begins_no_thread_in_the_daemon(daemons: Daemons) -> None:
+    """One would hold up the loop, which has Python's lock to itself."""
+    policies = "".join(f"[workers.{'w' * 50}-{number}]\n" for number in range(500))
+    daemon = daemons(f"[daemon]\nmax_workers = 512\n{policies}").start()
+    threads = Path(f"/proc/{daemon.pid}/task")
+    before = len(list(threads.iterdir()))
+    assert len(msgpack.packb(daemon.snapshot().to_wire())) > zmq.COPY_THRESHOLD
+    assert len(list(threads.iterdir())) == before
 
 
 @pytest.mark.parametrize("version", ["abc", "1.x", "", ";;;"])
