@@ -86,7 +86,7 @@ bench: $(STAMP) ## speed: supplierd's lanes against raw pyzmq (4 minutes); ARGS 
 	@$(BIN)/python benchmarks/compare.py --systems supplierd zmq --works jpeg-8 raw-8 raw-mixed --rounds 3 \
 	    --json $(MEASURED)/own.json $(ARGS)
 
-bench-peers: $(PEERS)/.installed ## speed: against imagezmq, NetGear, zenoh, iceoryx2, eCAL, GStreamer, Redis (20 minutes; see ARGS)
+bench-peers: $(PEERS)/.installed ## speed: against imagezmq, NetGear, zenoh, iceoryx2, eCAL, GStreamer, Redis (25 minutes; see ARGS)
 	@$(PEERS)/bin/python benchmarks/compare.py --json $(MEASURED)/peers.json --markdown $(MEASURED)/peers.md \
 	    --pictures docs/pictures --paste docs/performance.md $(ARGS)
 

@@ -124,7 +124,7 @@ def run(systems: list[str], works: list[str], rounds: int, seconds: float, resul
     """Round by round, work by work, the systems in turn."""
     for number in range(rounds):
         for name in works:
-            if WORKS[name].once and number:
+            if WORKS[name].highest and number:
                 continue
             for system in systems:
                 if len(results.rows(system, name)) > number:
@@ -142,7 +142,7 @@ def main() -> None:
         "--systems", nargs="+", default=usual, help=f"of {', '.join(SYSTEMS)} (default: {' '.join(usual)})"
     )
     parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS))
-    parser.add_argument("--rounds", type=int, default=2, help="of each steady work (default 2)")
+    parser.add_argument("--rounds", type=int, default=2, help="of each work at a given pace (default 2)")
     parser.add_argument("--seconds", type=float, default=2.0, help="measured in each cell (default 2)")
     parser.add_argument("--json", type=Path, help="write the figures to this file, and go on from it")
     parser.add_argument("--markdown", type=Path, help="write the tables to this file, too")

@@ -40,6 +40,8 @@ HOLDS: Final = 0.95
 """A pace holds where so much of it was published, and so much of that was delivered."""
 HIGHEST: Final = 20_000.0
 """Frames a second: where the search ends."""
+LONGEST: Final = ("after_stop_ms",)
+"""Figures of which no median is wanted, but the largest."""
 
 Row = dict[str, Any]
 Counts = npt.NDArray[np.int64]
@@ -283,7 +285,7 @@ def finish(part: Part, pids: Iterable[int]) -> bool:
 
 
 def medians(rows: list[Row]) -> Row:
-    """Of each figure over the rounds; errors and skips are kept where no round succeeded."""
+    """Of each figure over the rounds, but of LONGEST; errors and skips are kept where no round succeeded."""
     good = [row for row in rows if "error" not in row and "skipped" not in row]
     if not good:
         return rows[-1]
@@ -291,7 +293,7 @@ def medians(rows: list[Row]) -> Row:
     for key in good[0]:
         values = [row[key] for row in good if row.get(key) is not None]
         if values and all(isinstance(value, int | float) for value in values):
-            merged[key] = statistics.median(values)
+            merged[key] = max(values) if key in LONGEST else statistics.median(values)
         else:
             merged[key] = good[0][key]
     if len(good) < len(rows):

@@ -65,8 +65,8 @@ def markdown(data: dict[str, Any], medians: Medians) -> str:
     parts = [
         f"Measured on {machine['cores']} cores ({machine['model']}), kernel {machine['kernel']}, Python "
         f"{machine['python']}; {data['seconds']:g} s in each run, medians over the rounds (one "
-        f"round where a worker is stopped or the pace is raised). Other processes took more "
-        f"than {BUSY:.0%} of the machine in {busy} of {len(shares)} cells."
+        f"round where the pace is raised). Other processes took more than "
+        f"{BUSY:.0%} of the machine in {busy} of {len(shares)} cells."
     ]
     if steady:
         parts += [
@@ -89,6 +89,7 @@ def markdown(data: dict[str, Any], medians: Medians) -> str:
                 system,
                 pair(row[work], "slow_age_p50_ms", "slow_age_max_ms"),
                 pair(row[work], "age_p50_ms", "age_p99_ms"),
+                pair(row[work], "cpu_s_per_1000"),
                 pair(row[work], "after_stop_ms"),
                 share(row[work]),
                 pair(row[work], "publish_max_ms"),
@@ -104,7 +105,8 @@ def markdown(data: dict[str, Any], medians: Medians) -> str:
                     "",
                     "slow one's age p50 / max ms",
                     "others' age p50 / p99 ms",
-                    "first age after a 3 s stop, ms",
+                    "CPU s per 1000",
+                    "first age after a 3 s stop, at most, ms",
                     "neighbours got meanwhile",
                     "longest publish ms",
                     "memory MB",

@@ -24,8 +24,7 @@ class Work:
         fps: frames a second; of `rates`: where to begin.
         slow: whether worker 0 takes SLOW for a frame.
         stopped: whether worker 1 is stopped for 3 s afterwards.
-        highest: not a steady pace: look for the highest one that holds.
-        once: measured in the first round only.
+        highest: not a steady pace: look for the highest one that holds, in the first round only.
     """
 
     name: str
@@ -36,7 +35,6 @@ class Work:
     slow: bool = False
     stopped: bool = False
     highest: bool = False
-    once: bool = False
 
     @property
     def pauses(self) -> list[float]:
@@ -60,9 +58,9 @@ WORKS: Final[dict[str, Work]] = {
     for work in (
         *(steady("jpeg", JPEG, workers) for workers in (1, 8, 32, 64)),
         *(steady("raw", FULL_HD, workers) for workers in (1, 8)),
-        Work("jpeg-mixed", "100 KB, one slow, one stopped", JPEG, 4, slow=True, stopped=True, once=True),
-        Work("raw-mixed", "1080p raw, one slow, one stopped", FULL_HD, 4, slow=True, stopped=True, once=True),
-        Work("jpeg-rate", "100 KB to 4, highest rate", JPEG, 4, fps=125.0, highest=True, once=True),
-        Work("raw-rate", "1080p raw to 4, highest rate", FULL_HD, 4, fps=20.0, highest=True, once=True),
+        Work("jpeg-mixed", "100 KB, one slow, one stopped", JPEG, 4, slow=True, stopped=True),
+        Work("raw-mixed", "1080p raw, one slow, one stopped", FULL_HD, 4, slow=True, stopped=True),
+        Work("jpeg-rate", "100 KB to 4, highest rate", JPEG, 4, fps=125.0, highest=True),
+        Work("raw-rate", "1080p raw to 4, highest rate", FULL_HD, 4, fps=20.0, highest=True),
     )
 }
