@@ -77,7 +77,7 @@ class Daemon(Table):
         ),
     ] = None
     max_workers: Annotated[int, Key(kinds.integer(1, 1024, "workers"), "How many workers it knows at a time.")] = 128
-    max_streams: Annotated[int, Key(kinds.integer(1, 256, "streams"), "How many streams it knows at a time.")] = 32
+    max_streams: Annotated[int, Key(kinds.integer(1, 256, "streams"), "How many streams it knows in all.")] = 32
     accept_unknown_workers: Annotated[bool, Key(_SWITCH, "Whether workers that are not configured may join.")] = True
     accept_unknown_streams: Annotated[bool, Key(_SWITCH, "Whether streams that are not declared are taken.")] = True
     default_class: Annotated[ServiceClass, Key(_CLASS, "Class of the workers that have none.")] = ServiceClass.NORMAL

@@ -64,7 +64,7 @@ class Settings:
         streams: declared streams.
         unknown_worker: policy of workers that are not configured; None refuses them.
         accept_unknown_streams: whether a frame or a JOIN may name a stream that is not declared.
-        max_workers, max_streams: limits on names known at one time.
+        max_workers, max_streams: limits on names known; those of workers that are gone make room, no stream's does.
         drop_window: seconds over which drop ratios are taken.
         stream_timeout: seconds without a frame after which a stream is silent and its waiting workers are starved.
     """

@@ -363,11 +363,10 @@ class Supplier:
                 f"stream {', '.join(new)} is not in the configuration, and unknown ones are not accepted: "
                 f"add [streams.{new[0]}] or set daemon.accept_unknown_streams",
             )
-        if len(self.streams) + len(new) > self.settings.max_streams:
-            raise RefusalError(
-                "too_many_streams",
-                f"{len(self.streams)} streams exist and daemon.max_streams is {self.settings.max_streams}",
-            )
+        known, limit = len(self.streams), self.settings.max_streams
+        if known + len(new) > limit:
+            text = f"{known} streams exist and daemon.max_streams is {limit}: raise it; only a restart forgets streams"
+            raise RefusalError("too_many_streams", text)
 
     def _open_stream(self, name: str, now: float) -> Stream:
         stream = self.streams.get(name)
@@ -381,13 +380,12 @@ class Supplier:
         return stream
 
     def _register(self, name: str, policy: WorkerPolicy) -> Worker:
-        if len(self.workers) >= self.settings.max_workers:
+        known, limit = len(self.workers), self.settings.max_workers
+        if known >= limit:
             forgettable = [w for w in self.workers.values() if not (w.connected or w.following or w.policy.configured)]
             if not forgettable:
-                raise RefusalError(
-                    "too_many_workers",
-                    f"{len(self.workers)} workers are known and daemon.max_workers is {self.settings.max_workers}",
-                )
+                text = f"{known} workers are known and daemon.max_workers is {limit}: raise it, or end one"
+                raise RefusalError("too_many_workers", text)
             del self.workers[min(forgettable, key=lambda w: w.departed_at).name]
         return self.workers.setdefault(name, Worker(name, policy))
 
