@@ -88,7 +88,7 @@ bench: $(STAMP) ## speed: supplierd's lanes against raw pyzmq (4 minutes); ARGS 
 
 bench-peers: $(PEERS)/.installed ## speed: against imagezmq, NetGear, zenoh, iceoryx2, eCAL, GStreamer, Redis (25 minutes; see ARGS)
 	@$(PEERS)/bin/python benchmarks/compare.py --json $(MEASURED)/peers.json --markdown $(MEASURED)/peers.md \
-	    --pictures docs/pictures --paste docs/performance.md $(ARGS)
+	    --pictures docs/pictures --paste docs/performance.md --paste-summary README.md $(ARGS)
 
 $(PEERS)/.installed: pyproject.toml requirements/peers.txt requirements/build.txt $(COMPILED)
 	@tools/peers-install $(PEERS) $(PYTHON)

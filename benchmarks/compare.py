@@ -23,7 +23,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the workers are forked aft
 from peers.cell import measure, medians
 from peers.parts import publish, work
 from peers.registry import SYSTEMS
-from peers.report import markdown, paste
+from peers.report import markdown, paste, summary
 from peers.works import WORKS
 from rig import play
 
@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the tables to this file, too")
     parser.add_argument("--pictures", type=Path, help="draw the plots into this folder (needs matplotlib)")
     parser.add_argument("--paste", type=Path, help="put the tables between the marks of this document")
+    parser.add_argument("--paste-summary", type=Path, help="put one table between the marks of this document")
     parser.add_argument("--report", action="store_true", help="measure nothing: make tables of what there is")
     options = parser.parse_args()
     results = Results(options.json, options.seconds)
@@ -168,6 +169,8 @@ def main() -> None:
         draw_comparison(results.medians(), options.pictures)
     if options.paste:
         paste(options.paste, "compared", text, "compared.png", "supplierd and its peers: age, CPU, recovery, pace")
+    if options.paste_summary:
+        paste(options.paste_summary, "in short", summary(results.medians()))
 
 
 if __name__ == "__main__" and not play((publish, work)):

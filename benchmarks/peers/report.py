@@ -7,6 +7,7 @@ from peers.works import WORKS
 
 Medians = dict[str, dict[str, dict[str, Any]]]
 NONE: Final = "–"
+IN_SHORT: Final = ("jpeg-1", "jpeg-8", "jpeg-64", "raw-1", "raw-8")
 BUSY: Final = 0.1
 """The share of the machine that others may have before a figure is doubtful."""
 
@@ -51,6 +52,15 @@ def by_work(medians: Medians, works: list[str], *keys: str, least: bool = True) 
             cells.append(f"**{text}**" if least and row.get(work, {}).get(keys[0]) == best[work] is not None else text)
         rows.append([system, *cells])
     return table(["", *(WORKS[work].title for work in works)], rows)
+
+
+def summary(medians: Medians) -> str:
+    """The works that say most, in one table."""
+    works = [work for work in IN_SHORT if any(work in row for row in medians.values())]
+    return (
+        "Age p50 / p99 in ms, and CPU seconds of all processes per 1000 frames delivered:\n\n"
+        f"{by_work(medians, works, 'age_p50_ms', 'age_p99_ms', 'cpu_s_per_1000')}"
+    )
 
 
 def markdown(data: dict[str, Any], medians: Medians) -> str:

@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where one run left its results, and a document with its tables."""
     folder = tmp_path_factory.mktemp("bench")
     (folder / "page.md").write_text("before\n<!-- begin compared -->\nold\n<!-- end compared -->\nafter\n")
+    (folder / "short.md").write_text("<!-- begin in short -->\nold\n<!-- end in short -->\n")
     compare(folder)
     return folder
 
@@ -48,6 +49,8 @@ def compare(folder: Path) -> str:
         str(folder / "all.json"),
         "--paste",
         str(folder / "page.md"),
+        "--paste-summary",
+        str(folder / "short.md"),
     ]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=50).stderr
 
@@ -86,6 +89,15 @@ def test_the_tables_get_between_the_marks(folder: Path) -> None:
     assert page.startswith("before\n<!-- begin compared -->\n\nMeasured on")
     assert page.endswith("\n<!-- end compared -->\nafter\n")
     assert "| supplierd-loan |" in page
+    assert "old" not in page
+
+
+def test_one_table_says_it_in_short(folder: Path) -> None:
+    found = row(folder, "zmq")
+    page = (folder / "short.md").read_text()
+    (line,) = [line for line in page.replace("**", "").splitlines() if line.startswith("| zmq |")]
+    assert line.count("/") == 2
+    assert float(line.split()[3]) == pytest.approx(found["age_p50_ms"], rel=0.1, abs=0.01)
     assert "old" not in page
 
 
