@@ -29,6 +29,7 @@ from supplierd_client import Publisher, Worker
 
 import supplierd.arena.holding
 import supplierd.core.supplier
+import supplierd.daemon.attendance
 import supplierd.daemon.dialogue
 import supplierd.daemon.distribution
 import supplierd.daemon.express
@@ -60,7 +61,7 @@ DAEMON: Final[dict[str, tuple[Any, str]]] = {
     "· decode one": (supplierd.daemon.dialogue.wire_bell, "decode_demand"),
     "· book the last frame": (supplierd.core.supplier.Supplier, "demand"),
     "a tick": (supplierd.core.supplier.Supplier, "tick"),
-    "a look at who is there": (supplierd.daemon.distribution.Distribution, "_sweep"),
+    "a look at who is there": (supplierd.daemon.attendance.Attendance, "look"),
 }
 WORKER: Final[dict[str, tuple[Any, str]]] = {
     "write the demand": (supplierd_client.session.Session, "begin"),
